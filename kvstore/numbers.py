@@ -19,7 +19,7 @@ Must not know: keys, replies, the store.
 from __future__ import annotations
 
 import re
-from math import inf
+from math import copysign, frexp, inf
 from typing import Final
 
 from kvstore import errors
@@ -139,42 +139,125 @@ def as_float(value: object, text: str = errors.NOT_FLOAT) -> float:
 # ---------------------------------------------------------------------------- printing doubles
 
 
+_SMALLEST_NORMAL: Final = 2.0**-1022
+_TWO_TO_64: Final = 2.0**64
+_PLAIN_LIMIT: Final = 2.0**62  # whole numbers up to here are printed as integers
+
+
 def format_double(x: float) -> bytes:
-    """``x`` as a double reply: the fewest digits that read back, an exponent only far from 1."""
-    if -1e15 < x < 1e15 and x == (n := int(x)) and (n % 100_000_000 or -100_000_000 < n < 100_000_000):
-        if n or str(x)[0] != "-":
+    """``x`` as a double reply: the fewest digits that read back, an exponent only far from 1. O(1)."""
+    if -_PLAIN_LIMIT <= x <= _PLAIN_LIMIT and x == (n := int(x)):
+        if n or copysign(1.0, x) > 0:
             return b"%d" % n
         return b"-0"
-    return _format_fraction(x)
-
-
-def _format_fraction(x: float) -> bytes:
     text = repr(x)
-    if text in ("inf", "-inf", "nan"):
+    # Up to three decimals and fifteen digits, repr's digits are Grisu2's (see _grisu_digits): the
+    # value is then at least 1/125 of half a unit in the last place away from where they could
+    # part. "inf" and "nan" pass here too; an exponent makes the tail longer.
+    size = len(text)
+    if size - text.find(".") <= 4 and size <= 16:
         return text.encode()
-    sign = "-" if text[0] == "-" else ""
-    mantissa, _, exponent = text.lstrip("-").partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    scale = (int(exponent) if exponent else 0) - len(fraction)
-    stripped = digits.rstrip("0")
-    scale += len(digits) - len(stripped)
-    return (sign + _emit(stripped, scale)).encode()
+    if x - x != 0:
+        return b"-inf"
+    # repr's digits are the fewest that read back; Grisu2 never finds fewer.
+    mantissa = text.partition("e")[0].strip("-0.").replace(".", "")
+    number, scale = _grisu_digits(abs(x), len(mantissa.strip("0")))
+    emitted = _emit(str(number), scale)
+    return (b"-" + emitted) if x < 0 else emitted
 
 
-def _emit(digits: str, scale: int) -> str:
-    """``digits * 10**scale`` spelled out, or with an exponent where the server takes one."""
-    size = len(digits)
+# 10**k as (k, mantissa of 64 bits, exponent) by the binary exponent that it is to cancel; made on demand.
+_CACHED_POWERS: Final[dict[int, tuple[int, int, int]]] = {}
+
+
+def _cached_power(exponent: int) -> tuple[int, int, int]:
+    """The power of ten, of those eight apart from -348, that brings ``exponent`` near -60..-32.
+
+    Where two would do, the choice follows the server's: it estimates an index and walks from there.
+    """
+    index = int((int(-(exponent + 87) * 0.30102999566398114) + 348) / 8)
+    while True:
+        k = index * 8 - 348
+        power = _power_of_ten(k)
+        if exponent + power[1] + 64 < -60:
+            index += 1
+        elif exponent + power[1] + 64 > -32:
+            index -= 1
+        else:
+            found = _CACHED_POWERS[exponent] = (k, *power)
+            return found
+
+
+def _power_of_ten(k: int) -> tuple[int, int]:
+    """10**k rounded to 64 bits: (mantissa, exponent)."""
+    numerator, denominator = (10**k, 1) if k >= 0 else (1, 10**-k)
+    exponent = numerator.bit_length() - denominator.bit_length() - 64
+    while True:
+        up, down = max(-exponent, 0), max(exponent, 0)
+        mantissa = ((numerator << up + 1) // (denominator << down) + 1) >> 1
+        if mantissa >> 64 == 0:
+            return mantissa, exponent
+        exponent += 1
+
+
+def _grisu_digits(x: float, at_least: int) -> tuple[int, int]:
+    """The digits that Grisu2 finds for a positive ``x``: (number, scale), for number * 10**scale.
+
+    Grisu2 scales the value and the borders of what reads back as it by a power of ten, in 64 bits,
+    and keeps one unit away from each border because of rounding. So once in a few hundred values
+    it takes a digit more than needed, or a last digit that is not the nearest. To print what the server
+    prints, the same is computed here; it can start at ``at_least`` digits, the true minimum.
+    """
+    fraction, exponent = frexp(x)
+    middle = int(fraction * _TWO_TO_64)
+    exponent -= 64
+    # Half the distance to the neighbours; below the normal numbers it does not shrink with the value.
+    half_gap = 1 << (10 if exponent >= -1085 else -1075 - exponent)
+    high = middle + half_gap
+    if middle == 1 << 63 and x >= _SMALLEST_NORMAL:
+        half_gap >>= 1  # the neighbour below a power of two is nearer
+    low = middle - half_gap
+    k, power, power_exponent = _CACHED_POWERS.get(exponent) or _cached_power(exponent)
+    half = 1 << 63
+    middle = middle * power + half >> 64
+    low = (low * power + half >> 64) + 1
+    high = (high * power + half >> 64) - 1
+    shift = -(exponent + power_exponent + 64)
+    delta, gap = high - low, high - middle
+    kappa = len(str(high >> shift)) - at_least  # the place of the last digit
+    while True:
+        if kappa >= 0:
+            unit = 10**kappa << shift
+            number, rest = divmod(high, unit)
+            if rest <= delta:
+                break
+        else:
+            unit = 1 << shift
+            factor = 10**-kappa
+            number, rest = divmod(high * factor, unit)
+            if rest < delta * factor:
+                delta *= factor
+                gap *= factor
+                break
+        kappa -= 1
+    while rest < gap and delta - rest >= unit and (rest + unit < gap or gap - rest > rest + unit - gap):
+        number -= 1
+        rest += unit
+    return number, kappa - k
+
+
+def _emit(number: str, scale: int) -> bytes:
+    """``number * 10**scale`` spelled out, or with an exponent where the server takes one."""
+    size = len(number)
     exponent = size + scale - 1
     if 0 <= scale < 8:
-        return digits + "0" * scale
-    if scale < 0 and (scale > -7 or abs(exponent) < 4):
-        point = size + scale
-        if point <= 0:
-            return "0." + "0" * -point + digits
-        return digits[:point] + "." + digits[point:]
-    head = digits[0] + ("." + digits[1:] if size > 1 else "")
-    return f"{head}e{'-' if exponent < 0 else '+'}{abs(exponent)}"
+        return (number + "0" * scale).encode()
+    if scale < 0 and (scale > -7 or -4 < exponent < 4):
+        if exponent >= 0:
+            return f"{number[: exponent + 1]}.{number[exponent + 1 :]}".encode()
+        return f"0.{'0' * (-exponent - 1)}{number}".encode()
+    point = "." if size > 1 else ""
+    return f"{number[0]}{point}{number[1:]}e{'-' if exponent < 0 else '+'}{abs(exponent)}".encode()
 
 
 def format_double17(x: float) -> bytes:
