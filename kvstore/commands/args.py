@@ -1,0 +1,60 @@
+"""A cursor over the optional words of a command.
+
+    words = Args(argv, 3)
+    while words:
+        if words.take(b"EX"): seconds = words.next()
+        elif ...
+        else: raise words.syntax_error()
+
+Must not know: commands, sessions.
+"""
+
+from __future__ import annotations
+
+from kvstore import errors
+from kvstore.errors import ResponseError
+
+
+class Args:
+    __slots__ = ("argv", "at")
+
+    def __init__(self, argv: list[bytes], at: int):
+        self.argv = argv
+        self.at = at
+
+    def __bool__(self) -> bool:
+        return self.at < len(self.argv)
+
+    @property
+    def left(self) -> int:
+        """How many words are left."""
+        return len(self.argv) - self.at
+
+    def take(self, *tokens: bytes, more: int = 0) -> bool:
+        """Step over the next word if it is the token (any case) and at least ``more`` words follow it.
+
+        Several tokens are a phrase of which any one may stand.
+        """
+        at = self.at
+        if at + more < len(self.argv) and self.argv[at].upper() in tokens:
+            self.at = at + 1
+            return True
+        return False
+
+    def next(self) -> bytes:
+        """The next word; a syntax error where there is none."""
+        at = self.at
+        if at >= len(self.argv):
+            raise self.syntax_error()
+        self.at = at + 1
+        return self.argv[at]
+
+    def rest(self) -> list[bytes]:
+        """All words left."""
+        words = self.argv[self.at :]
+        self.at = len(self.argv)
+        return words
+
+    @staticmethod
+    def syntax_error() -> ResponseError:
+        return ResponseError(errors.SYNTAX)

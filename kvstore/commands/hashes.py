@@ -1,0 +1,7 @@
+"""Hashes: bindings."""
+
+from __future__ import annotations
+
+from kvstore.commands.registry import Family
+
+family = Family("hash")

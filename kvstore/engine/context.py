@@ -1,0 +1,163 @@
+"""What the databases of one store share: clock, random source, limits, listeners.
+
+Invariants
+- ``live`` is true exactly while some listener wants commits; every database carries a copy of it,
+  so that a mutation asks one attribute of its own.
+- Time only comes from ``now()``. While a unit (EXEC, a script, a loop turn) runs, ``frozen`` holds
+  its time, so that a key cannot expire between two commands of one unit.
+
+Must not know: commands, sessions, files, sockets.
+"""
+
+from __future__ import annotations
+
+import random as _random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kvstore.engine.database import Database
+
+Effect = tuple[bytes, ...]
+Event = tuple[str, bytes]
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+
+
+class SystemClock:
+    """Real time."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class ManualClock:
+    """Time that moves only when told to. Starts at ``now_ms`` (default: the real time, once)."""
+
+    def __init__(self, now_ms: int | None = None):
+        self._now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+
+    def now_ms(self) -> int:
+        return self._now
+
+    def advance(self, seconds: float = 0, *, ms: int = 0) -> None:
+        """Move forward; a negative step is refused, as real clocks are expected not to go back."""
+        step = round(seconds * 1000) + ms
+        if step < 0:
+            raise ValueError("a clock cannot be moved back")
+        self._now += step
+
+
+class Listener(Protocol):
+    """Hears of every mutation. Only buffers: it never calls the store."""
+
+    def on_commit(self, db: int, effect: Effect, events: tuple[Event, ...]) -> None:
+        """``effect`` is the deterministic command that repeats the change; ``events`` are (name, key)."""
+
+    def on_event(self, db: int, name: str, key: bytes) -> None:
+        """Something worth a notification that changed no data: a key missed, a key made."""
+
+
+@dataclass(slots=True)
+class Limits:
+    """The sizes at which a value changes its reported encoding, and the largest string.
+
+    Defaults are those of Redis 7.2; each is the directive of the same name.
+    """
+
+    proto_max_bulk_len: int = 512 * 1024 * 1024
+    hash_max_listpack_entries: int = 128
+    hash_max_listpack_value: int = 64
+    set_max_intset_entries: int = 512
+    set_max_listpack_entries: int = 128
+    set_max_listpack_value: int = 64
+    zset_max_listpack_entries: int = 128
+    zset_max_listpack_value: int = 64
+    list_max_listpack_size: int = -2
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of the keyspace since start (or CONFIG RESETSTAT)."""
+
+    hits: int = 0
+    misses: int = 0
+    expired: int = 0
+    evicted: int = 0
+    expired_fields: int = 0
+
+
+class Context:
+    """Shared by the databases of one store."""
+
+    __slots__ = (
+        "_make",
+        "active_expire",
+        "clock",
+        "count",
+        "databases",
+        "frozen",
+        "limits",
+        "listeners",
+        "live",
+        "lru_clock_origin",
+        "random",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        make: Callable[[Context, int], Database],
+        *,
+        databases: int = 16,
+        clock: Clock | None = None,
+        random: _random.Random | None = None,
+    ):
+        self._make = make
+        self.count = databases
+        self.databases: dict[int, Database] = {}
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.random = _random.Random() if random is None else random
+        self.limits = Limits()
+        self.stats = Stats()
+        self.listeners: list[Listener] = []
+        self.live = False
+        self.frozen: int | None = None
+        self.active_expire = True
+        self.lru_clock_origin = self.clock.now_ms()
+
+    def now(self) -> int:
+        """The time of this unit in milliseconds since the Unix epoch."""
+        frozen = self.frozen
+        return self.clock.now_ms() if frozen is None else frozen
+
+    def database(self, index: int) -> Database:
+        """The numbered database, made on first use. The caller has checked 0 <= index < count."""
+        found = self.databases.get(index)
+        if found is None:
+            found = self.databases[index] = self._make(self, index)
+            found.live = self.live
+        return found
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener, which from now on hears of every commit."""
+        if listener not in self.listeners:
+            self.listeners = [*self.listeners, listener]
+            self._relive()
+
+    def unlisten(self, listener: Listener) -> None:
+        if listener in self.listeners:
+            self.listeners = [each for each in self.listeners if each is not listener]
+            self._relive()
+
+    def _relive(self) -> None:
+        self.live = bool(self.listeners)
+        for database in self.databases.values():
+            database.live = self.live

@@ -1,0 +1,71 @@
+"""When keys fall due: deadlines filed in buckets, so that active expiry is exact and samples nothing.
+
+Invariant: a key with a deadline has an entry in a bucket that comes up no later than the deadline.
+An extended deadline leaves its entry where it is, and the entry moves when its bucket comes up; so a
+key whose deadline is extended a million times has one entry. Persisted and deleted keys leave stale
+entries, which are dropped when the bucket comes up.
+
+Costs: file O(log buckets); take_due O(1) an entry. A bucket is 128 ms wide: that is how late an
+expired key may be deleted physically (it is invisible from its deadline on).
+
+Must not know: the data.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+BUCKET_SHIFT = 7  # 2**7 ms
+
+
+class DueBuckets:
+    __slots__ = ("_buckets", "_heap")
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, set[bytes]] = {}
+        self._heap: list[int] = []
+
+    def file(self, key: bytes, deadline_ms: int) -> None:
+        """Make sure that ``key`` is met when ``deadline_ms`` has passed."""
+        number = deadline_ms >> BUCKET_SHIFT
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            self._buckets[number] = {key}
+            heapq.heappush(self._heap, number)
+        else:
+            bucket.add(key)
+
+    def next_ms(self) -> int | None:
+        """The end of the earliest bucket, or None when nothing is filed."""
+        return (self._heap[0] + 1) << BUCKET_SHIFT if self._heap else None
+
+    def take_due(self, now_ms: int, most: int) -> list[bytes]:
+        """Remove and return up to ``most`` entries of buckets that have wholly passed."""
+        taken: list[bytes] = []
+        heap, last_passed = self._heap, (now_ms >> BUCKET_SHIFT) - 1
+        while heap and heap[0] <= last_passed and len(taken) < most:
+            bucket = self._buckets[heap[0]]
+            while bucket and len(taken) < most:
+                taken.append(bucket.pop())
+            if not bucket:
+                del self._buckets[heapq.heappop(heap)]
+        return taken
+
+    def peek_bucket_of(self, now_ms: int) -> list[bytes]:
+        """The entries of the bucket that ``now_ms`` lies in; they stay filed."""
+        return list(self._buckets.get(now_ms >> BUCKET_SHIFT, ()))
+
+    def clear(self) -> None:
+        self._buckets.clear()
+        self._heap.clear()
+
+    def check(self, expires: dict[bytes, int]) -> None:
+        # The heap names each bucket once.
+        assert sorted(self._heap) == sorted(self._buckets)
+        # Every deadline is met by an entry in time.
+        earliest: dict[bytes, int] = {}
+        for number, bucket in self._buckets.items():
+            for key in bucket:
+                earliest[key] = min(number, earliest.get(key, number))
+        for key, deadline in expires.items():
+            assert key in earliest and earliest[key] <= deadline >> BUCKET_SHIFT

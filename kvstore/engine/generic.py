@@ -1,0 +1,11 @@
+"""Generic key commands: the typed methods."""
+
+from __future__ import annotations
+
+from kvstore.engine.keyspace import Keyspace
+
+
+class Generic(Keyspace):
+    """Generic key commands."""
+
+    __slots__ = ()

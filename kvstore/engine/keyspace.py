@@ -1,0 +1,271 @@
+"""One database: keys, deadlines, lookup, lazy expiry, scan order, and the one exit of mutations.
+
+Invariants
+- ``_expires`` has only keys of ``_data``; a key whose deadline has passed is gone for every caller:
+  each lookup removes it first and commits the removal as DEL.
+- No empty container stays: whoever takes the last element removes the key (``_drop_if_empty``).
+- Every change of the data ends in ``dirty += 1`` and, while ``live``, one ``commit()`` with the
+  deterministic effect and the (event, key) pairs it touched.
+- ``_order``, once made, has one entry for each key.
+- Every mutation looks its key up by ``_write`` (or calls ``_before_change``), so that whoever needs
+  the old value (a snapshot under way) is asked first.
+
+Costs: lookup O(1). Must not know: argv, replies, sessions, what a value is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kvstore.engine.context import Context, Effect, Event
+from kvstore.engine.expiry import DueBuckets
+from kvstore.engine.order import ScanOrder
+from kvstore.engine.types import TYPES, Value
+from kvstore.errors import DataError, WrongTypeError
+
+KeyT = bytes | str | int | float | memoryview
+EncodableT = KeyT
+T = TypeVar("T")
+
+# Keys deleted in one go by a mutation that files a deadline, so that a store nobody ticks shrinks too.
+_DUE_PER_MUTATION = 2
+
+
+def to_bytes(value: Any) -> bytes:
+    """What redis-py would send for a key or value: bytes as they are, str as UTF-8, numbers by repr."""
+    cls = type(value)
+    if cls is bytes:
+        return value  # type: ignore[no-any-return]
+    if cls is str:
+        return value.encode()  # type: ignore[no-any-return]
+    if isinstance(value, bool):
+        raise _data_error(value)
+    if isinstance(value, (int, float)):
+        return repr(value).encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    raise _data_error(value)
+
+
+def _data_error(value: Any) -> DataError:
+    return DataError(
+        f"Invalid input of type: '{type(value).__name__}'. Convert to a bytes, string, int or float first."
+    )
+
+
+class Keyspace:
+    """The untyped ground that the command families stand on."""
+
+    __slots__ = (
+        "__dict__",
+        "_before_change",
+        "_data",
+        "_due",
+        "_expires",
+        "_on_access",
+        "_order",
+        "ctx",
+        "dirty",
+        "index",
+        "live",
+    )
+
+    _data: dict[bytes, Value]
+
+    def __init__(self, ctx: Context, index: int):
+        self.ctx = ctx
+        self.index = index
+        self._data = {}
+        self._expires: dict[bytes, int] = {}
+        self._due = DueBuckets()
+        self._order: ScanOrder | None = None
+        # Called with a key about to be created, changed or deleted (snapshots); None when nobody asks.
+        self._before_change: Callable[[bytes], None] | None = None
+        # Called with an existing key that a command reads or writes (LRU and LFU); None when nobody asks.
+        self._on_access: Callable[[bytes], None] | None = None
+        self.live = False
+        self.dirty = 0
+
+    # -- lookups -----------------------------------------------------------------------------------
+
+    def _read(self, key: bytes) -> Value | None:
+        """The live value for a reading command, or None; counts the hit or miss. O(1)."""
+        value = self._data.get(key)
+        if value is None or (key in self._expires and self._expire_if_due(key)):
+            self.ctx.stats.misses += 1
+            if self.live:
+                self._event("keymiss", key)
+            return None
+        if self._on_access is not None:
+            self._on_access(key)
+        self.ctx.stats.hits += 1
+        return value
+
+    def _read_as(self, key: bytes, container: type[T]) -> T | None:
+        """As ``_read``; a value of another type is refused with WRONGTYPE."""
+        value = self._read(key)
+        if value is None or type(value) is container:
+            return value
+        raise WrongTypeError
+
+    def _peek(self, key: bytes) -> Value | None:
+        """The live value with no trace left: no hit, no miss, no access time (TTL, TYPE, OBJECT)."""
+        value = self._data.get(key)
+        if value is None or (key in self._expires and self._expire_if_due(key)):
+            return None
+        return value
+
+    def _write(self, key: bytes) -> Value | None:
+        """The live value for a command that is about to change the key, or None. O(1)."""
+        value = self._data.get(key)
+        if value is not None:
+            if key in self._expires and self._expire_if_due(key):
+                value = None
+            elif self._on_access is not None:
+                self._on_access(key)
+        if self._before_change is not None:
+            self._before_change(key)
+        return value
+
+    def _write_as(self, key: bytes, container: type[T]) -> T | None:
+        """As ``_write``; a value of another type is refused with WRONGTYPE."""
+        value = self._write(key)
+        if value is None or type(value) is container:
+            return value
+        raise WrongTypeError
+
+    # -- changes of the key itself -----------------------------------------------------------------
+
+    def _create(self, key: bytes, value: Value) -> None:
+        """Put a value at a key that does not exist (a ``_write`` has just said so)."""
+        self._data[key] = value
+        if self._order is not None:
+            self._order.added(key)
+        if self.live:
+            self._event("new", key)
+
+    def _overwrite(self, key: bytes, value: Value, *, keep_ttl: bool = False) -> None:
+        """Put a value at a key whatever was there (after a ``_write``); the deadline goes unless kept."""
+        if key in self._data:
+            self._data[key] = value
+            if not keep_ttl and key in self._expires:
+                del self._expires[key]
+        else:
+            self._create(key, value)
+
+    def _remove(self, key: bytes) -> None:
+        """Take away an existing key and its deadline (after a ``_write``)."""
+        del self._data[key]
+        if key in self._expires:
+            del self._expires[key]
+        if self._order is not None:
+            self._order.removed(key)
+
+    def _drop_if_empty(self, key: bytes, value: Any) -> bool:
+        """Remove the key when its container has become empty; True if so. The caller commits."""
+        if value:
+            return False
+        self._remove(key)
+        return True
+
+    # -- deadlines ---------------------------------------------------------------------------------
+
+    def _set_deadline(self, key: bytes, deadline_ms: int) -> None:
+        """Let an existing key expire at ``deadline_ms`` (Unix time). The caller commits."""
+        before = self._expires.get(key)
+        self._expires[key] = deadline_ms
+        if before is None or deadline_ms < before:
+            self._due.file(key, deadline_ms)
+            if before is None:
+                self.expire_due(_DUE_PER_MUTATION)
+
+    def _clear_deadline(self, key: bytes) -> bool:
+        """Let a key live on; True if it had a deadline. The caller commits."""
+        return self._expires.pop(key, None) is not None
+
+    def _expire_if_due(self, key: bytes) -> bool:
+        """Delete ``key``, which has a deadline, if the deadline has passed; True if so."""
+        if self._expires[key] > self.ctx.now():
+            return False
+        self._expire(key)
+        return True
+
+    def _expire(self, key: bytes) -> None:
+        if self._before_change is not None:
+            self._before_change(key)
+        self._remove(key)
+        self.ctx.stats.expired += 1
+        self.dirty += 1
+        if self.live:
+            self.commit((b"DEL", key), ("expired", key))
+
+    def expire_due(self, most: int = 1 << 62) -> int:
+        """Delete up to ``most`` keys whose bucket has passed; how many entries were looked at."""
+        if not self.ctx.active_expire:
+            return 0
+        now = self.ctx.now()
+        due = self._due.take_due(now, most)
+        for key in due:
+            deadline = self._expires.get(key)
+            if deadline is None:
+                continue
+            if deadline <= now:
+                self._expire(key)
+            else:
+                self._due.file(key, deadline)
+        return len(due)
+
+    def _expire_all_due(self) -> None:
+        """Delete every key whose deadline has passed, to the millisecond: for DBSIZE, SCAN, RANDOMKEY."""
+        if self._expires:
+            self.expire_due()
+            now = self.ctx.now()
+            for key in self._due.peek_bucket_of(now):
+                if self._expires.get(key, now + 1) <= now:
+                    self._expire(key)
+
+    # -- whole database ----------------------------------------------------------------------------
+
+    def _scan_order(self) -> ScanOrder:
+        """The order list of the keys, made now if this is the first need. First O(n), then O(1)."""
+        order = self._order
+        if order is None:
+            order = self._order = ScanOrder(self._data)
+        return order
+
+    def _clear(self) -> None:
+        """Empty the database. The caller commits."""
+        if self._before_change is not None:
+            for key in self._data:
+                self._before_change(key)
+        self._data = {}
+        self._expires = {}
+        self._due.clear()
+        self._order = None
+
+    # -- the exit ----------------------------------------------------------------------------------
+
+    def commit(self, effect: Effect, *events: Event) -> None:
+        """Tell the listeners of a change: THE exit of every mutation."""
+        for listener in self.ctx.listeners:
+            listener.on_commit(self.index, effect, events)
+
+    def _event(self, name: str, key: bytes) -> None:
+        for listener in self.ctx.listeners:
+            listener.on_event(self.index, name, key)
+
+    def check(self) -> None:
+        """Assert the invariants, of every value too."""
+        # Deadlines belong to keys.
+        assert self._expires.keys() <= self._data.keys()
+        self._due.check(self._expires)
+        if self._order is not None:
+            self._order.check(set(self._data))
+        for key, value in self._data.items():
+            assert type(key) is bytes
+            # Only strings may be empty.
+            assert type(value) is bytes or len(value) > 0
+            TYPES[type(value)].check(value)

@@ -1,0 +1,62 @@
+"""Fixtures that all tests share: running servers, started once a test process and stopped at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests import servers
+from tests.servers import Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--heavy", action="store_true", help="the large sizes of the random tests")
+
+
+@pytest.fixture(scope="session")
+def heavy(request: pytest.FixtureRequest) -> bool:
+    """Whether the large sizes were asked for."""
+    return bool(request.config.getoption("--heavy"))
+
+
+def require(kind: str) -> None:
+    """Skip, with the reason, where a real server is not installed; under CI that is a failure."""
+    if servers.available(kind):
+        return
+    reason = f"{kind}-server is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and CI must not run without it")
+    pytest.skip(reason)
+
+
+def _serve(kind: str) -> Iterator[Server]:
+    require(kind)
+    with servers.running(kind, tcp=True, options={"enable-debug-command": "yes"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    """A redis-server of its own for this test process."""
+    yield from _serve("redis")
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Server]:
+    """A valkey-server of its own for this test process."""
+    yield from _serve("valkey")
+
+
+@pytest.fixture(scope="session")
+def kvstore_server() -> Iterator[Server]:
+    """A kvstore server, in a process of its own, for this test process."""
+    yield from _serve("kvstore")
+
+
+@pytest.fixture(scope="session", params=servers.KINDS)
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn: what a test shows on all of them is behaviour, not accident."""
+    server: Server = request.getfixturevalue(f"{request.param}_server")
+    return server

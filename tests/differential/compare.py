@@ -1,0 +1,241 @@
+"""How the replies of two servers are compared where their bytes may rightly differ.
+
+A comparison takes an ``Exchange`` and gives None (the replies agree) or what is wrong. It is asked only
+when the bytes differ and neither reply is an error; it may ask either server (to check that a random
+member is one) and may repair ours (to put a popped member back), so that both hold the same data afterwards.
+
+Must not know: how commands are generated or sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from tests.rawclient import Node, parse
+
+
+class Ask(Protocol):
+    def __call__(self, *argv: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One command and its two replies; ``ask_ours`` and ``ask_theirs`` run more commands beside it."""
+
+    argv: tuple[bytes, ...]
+    ours: bytes
+    theirs: bytes
+    ask_ours: Ask
+    ask_theirs: Ask
+
+    @property
+    def name(self) -> bytes:
+        return self.argv[0].upper()
+
+
+Comparison = Callable[[Exchange], str | None]
+
+
+def exact(exchange: Exchange) -> str | None:
+    """The same bytes."""
+    return None if exchange.ours == exchange.theirs else "the bytes differ"
+
+
+def _sorted(node: Node) -> list[Node]:
+    return sorted(node.items or ())
+
+
+def unordered(exchange: Exchange) -> str | None:
+    """The same items in any order (of the same type of aggregate)."""
+    ours, theirs = parse(exchange.ours), parse(exchange.theirs)
+    if ours.mark == theirs.mark and _sorted(ours) == _sorted(theirs):
+        return None
+    return "the items differ, in whatever order"
+
+
+def pairs(node: Node) -> list[tuple[Node, ...]]:
+    """The items two by two; pairs that are arrays of their own (RESP3) are taken as they are."""
+    items = node.items or ()
+    if items and all(item.items is not None and len(item.items) == 2 for item in items):
+        return [item.items or () for item in items]
+    return [tuple(items[n : n + 2]) for n in range(0, len(items), 2)]
+
+
+def unordered_pairs(exchange: Exchange) -> str | None:
+    """The same (field, value) pairs in any order."""
+    ours, theirs = parse(exchange.ours), parse(exchange.theirs)
+    if (ours.mark, ours.text) == (theirs.mark, theirs.text) and sorted(pairs(ours)) == sorted(pairs(theirs)):
+        return None
+    return "the pairs differ, in whatever order"
+
+
+def near(tolerance: int) -> Comparison:
+    """Integers at most ``tolerance`` apart, both negative or both not: what is left of a time to live."""
+
+    def compare(exchange: Exchange) -> str | None:
+        ours, theirs = parse(exchange.ours), parse(exchange.theirs)
+        if ours.mark == theirs.mark == b":":
+            left, right = int(ours.text), int(theirs.text)
+            if left >= 0 and right >= 0 and abs(left - right) <= tolerance:
+                return None
+        return f"not within {tolerance} of each other"
+
+    return compare
+
+
+def _shape(node: Node) -> object:
+    return node.mark, None if node.items is None else [_shape(item) for item in node.items]
+
+
+def same_shape(exchange: Exchange) -> str | None:
+    """The same types and lengths, whatever the contents."""
+    if _shape(parse(exchange.ours)) == _shape(parse(exchange.theirs)):
+        return None
+    return "the shapes differ"
+
+
+def members_of(*probe: bytes, pairs_of: bool = False) -> Comparison:
+    """The same shape, and every item of ours is among what ``probe key`` answers on the other server.
+
+    ``pairs_of``: the probe answers pairs, and so does the command where its last word says so (WITHVALUES,
+    WITHSCORES); otherwise only the first of each pair counts.
+    """
+
+    def compare(exchange: Exchange) -> str | None:
+        if (wrong := same_shape(exchange)) is not None:
+            return wrong
+        answer = parse(exchange.ask_theirs(*probe, exchange.argv[1], *_everything(probe)))
+        found = parse(exchange.ours)
+        if pairs_of and exchange.argv[-1].upper().startswith(b"WITH"):
+            allowed = {tuple(item.text for item in pair) for pair in pairs(answer)}
+            given = [tuple(item.text for item in pair) for pair in pairs(found)]
+        else:
+            allowed = (
+                {(pair[0].text,) for pair in pairs(answer)}
+                if pairs_of
+                else {(item.text,) for item in answer.items or ()}
+            )
+            given = [(item.text,) for item in (found.items if found.items is not None else (found,))]
+        counts = exchange.argv[2:3]
+        if counts and not counts[0].startswith(b"-") and len(set(given)) != len(given):
+            return "a member came twice"
+        return None if set(given) <= allowed else f"not members: {sorted(set(given) - allowed)}"
+
+    return compare
+
+
+def _everything(probe: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return (b"0", b"-1", b"WITHSCORES") if probe[0] == b"ZRANGE" else ()
+
+
+def popped_members(exchange: Exchange) -> str | None:
+    """SPOP: as many distinct members, each of which was there. Ours is then made to hold what theirs holds."""
+    if (wrong := same_shape(exchange)) is not None:
+        return wrong
+    key = exchange.argv[1]
+    ours, theirs = _texts(exchange.ours), _texts(exchange.theirs)
+    rest = _texts(exchange.ask_theirs(b"SMEMBERS", key))
+    if len(set(ours)) != len(ours) or not set(ours) <= set(theirs) | set(rest):
+        return "popped what was not there"
+    back, gone = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if back:
+        exchange.ask_ours(b"SADD", key, *back)
+    if gone:
+        exchange.ask_ours(b"SREM", key, *gone)
+    return None
+
+
+def _texts(reply: bytes) -> list[bytes]:
+    node = parse(reply)
+    return [item.text for item in (node.items if node.items is not None else (node,))]
+
+
+def scan_page(exchange: Exchange) -> str | None:
+    """SCAN and its kin with a COUNT that takes all at once: the same cursor, the same items in any order."""
+    ours, theirs = parse(exchange.ours), parse(exchange.theirs)
+    if ours.items and theirs.items and len(ours.items) == len(theirs.items) == 2:
+        same_cursor = ours.items[0] == theirs.items[0]
+        left, right = ours.items[1], theirs.items[1]
+        two = exchange.name in (b"HSCAN", b"ZSCAN") and b"NOVALUES" not in [w.upper() for w in exchange.argv]
+        same = sorted(pairs(left)) == sorted(pairs(right)) if two else _sorted(left) == _sorted(right)
+        if same_cursor and left.mark == right.mark and same:
+            return None
+    return "the pages differ"
+
+
+def encoding(exchange: Exchange) -> str | None:
+    """OBJECT ENCODING; see ``KNOWN`` for what may differ."""
+    return "the encodings differ"
+
+
+def as_number(text: bytes) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def same_numbers(exchange: Exchange) -> bool:
+    """The same trees, where texts that are numbers count as equal when the numbers are."""
+    return _same_numbers(parse(exchange.ours), parse(exchange.theirs))
+
+
+def _same_numbers(left: Node, right: Node) -> bool:
+    if left.mark != right.mark:
+        return False
+    if left.items is not None and right.items is not None:
+        return len(left.items) == len(right.items) and all(map(_same_numbers, left.items, right.items))
+    if left.items is not None or right.items is not None:
+        return False
+    number = as_number(left.text)
+    return left.text == right.text or (number is not None and number == as_number(right.text))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A difference that is accepted while ``server`` is one of the two.
+
+    ``commands``: upper-case names, or {"*"} for all. ``accept`` says whether this exchange is that
+    difference; without it any two non-identical replies of these commands are.
+    """
+
+    server: str
+    commands: Set[str]
+    reason: str
+    accept: Callable[[Exchange], bool] = lambda exchange: True
+
+    def covers(self, exchange: Exchange) -> bool:
+        named = "*" in self.commands or exchange.name.decode("latin-1") in self.commands
+        return named and self.accept(exchange)
+
+
+def either_error(exchange: Exchange) -> bool:
+    """Whether one of the replies is an error."""
+    return exchange.ours.startswith(b"-") or exchange.theirs.startswith(b"-")
+
+
+def both_errors(exchange: Exchange) -> bool:
+    """Whether both are: the texts differ, the outcome does not."""
+    return exchange.ours.startswith(b"-") and exchange.theirs.startswith(b"-")
+
+
+def both_bulk_encodings(exchange: Exchange) -> bool:
+    return exchange.argv[1:2] and exchange.argv[1].upper() == b"ENCODING" and not either_error(exchange)
+
+
+# Differences of whole servers, whatever the family. 7.2's behaviour is the reference; 7.0 came before it.
+KNOWN: list[Known] = [
+    Known("redis", {"OBJECT"}, "7.0 has no listpack sets, and one encoding for lists", both_bulk_encodings),
+]
+
+
+def judge(exchange: Exchange, comparison: Comparison, known: list[Known]) -> str | None:
+    """None when the replies agree, by bytes, by the command's comparison, or by a known difference."""
+    if exchange.ours == exchange.theirs:
+        return None
+    wrong = "one is an error" if either_error(exchange) else comparison(exchange)
+    if wrong is None or any(entry.covers(exchange) for entry in known):
+        return None
+    return wrong
