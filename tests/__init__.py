@@ -1,1 +1,1 @@
-"""The tests; a package, so that they share ``tests.servers``, ``tests.rawclient`` and ``tests.differential``."""
+"""The tests; a package, so that all share ``servers``, ``rawclient`` and ``differential``."""

@@ -47,7 +47,7 @@ def to_bytes(word: Word) -> bytes:
 
 
 def reply_end(buf: bytes | bytearray, pos: int = 0) -> int:
-    """Where the reply that starts at ``pos`` ends; -1 while it is incomplete. Attributes belong to their reply."""
+    """Where the reply at ``pos`` ends, its attributes included; -1 while it is incomplete."""
     open_items = 1
     size = len(buf)
     while open_items:

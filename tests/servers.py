@@ -40,7 +40,9 @@ class ServerError(RuntimeError):
 class Server:
     """One running server process: where it listens, its log, and how to stop it."""
 
-    def __init__(self, kind: str, directory: Path, process: subprocess.Popen[bytes], port: int | None) -> None:
+    def __init__(
+        self, kind: str, directory: Path, process: subprocess.Popen[bytes], port: int | None
+    ) -> None:
         self.kind = kind
         self.directory = directory
         self.process = process

@@ -38,7 +38,8 @@ def _arguments() -> argparse.Namespace:
 
 def _replay(pair: Pair, source: str) -> int:
     text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    groups = [(parse_line(line.strip()),) for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
+    lines = [line.strip() for line in text.splitlines()]
+    groups = [(parse_line(line),) for line in lines if line and not line.startswith("#")]
     mismatch = pair.run(groups)
     print(report(pair, groups, mismatch) if mismatch else f"RESP{pair.resp}: {len(groups)} steps agree")
     return int(mismatch is not None)
@@ -65,8 +66,8 @@ def _explore(pair: Pair, args: argparse.Namespace) -> int:
             print(f"the server died:\n{pair.ours.log()[-4000:]}")
             break
     took = time.monotonic() - started
-    names = f"{pair.ours.kind} against {pair.theirs.kind}"
-    print(f"{pair.grammar.family}: {names}, RESP{pair.resp}: {done} commands in {took:.1f} s, {len(seen)} failures")
+    names = f"{pair.grammar.family}: {pair.ours.kind} against {pair.theirs.kind}, RESP{pair.resp}"
+    print(f"{names}: {done} commands in {took:.1f} s, {len(seen)} failures", flush=True)
     for signature, count in sorted(seen.items(), key=lambda item: -item[1]):
         print(f"  {count:4} sequences: {signature}")
     return len(seen)

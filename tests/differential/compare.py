@@ -13,11 +13,11 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.rawclient import Node, parse
+from tests.rawclient import Node, Word, parse
 
 
 class Ask(Protocol):
-    def __call__(self, *argv: bytes) -> bytes: ...
+    def __call__(self, *argv: Word) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _everything(probe: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def popped_members(exchange: Exchange) -> str | None:
-    """SPOP: as many distinct members, each of which was there. Ours is then made to hold what theirs holds."""
+    """SPOP: as many distinct members, all once there; ours is then made to hold what theirs holds."""
     if (wrong := same_shape(exchange)) is not None:
         return wrong
     key = exchange.argv[1]
@@ -222,7 +222,7 @@ def both_errors(exchange: Exchange) -> bool:
 
 
 def both_bulk_encodings(exchange: Exchange) -> bool:
-    return exchange.argv[1:2] and exchange.argv[1].upper() == b"ENCODING" and not either_error(exchange)
+    return exchange.argv[1].upper() == b"ENCODING" and not either_error(exchange)
 
 
 # Differences of whole servers, whatever the family. 7.2's behaviour is the reference; 7.0 came before it.

@@ -34,7 +34,7 @@ reply is always compared exactly. Inside MULTI and EXEC each element is compared
 Pseudo-commands, which the runner carries out itself: ``@PAUSE ms`` waits; ``@SCAN SSCAN key ...`` walks a
 whole cursor loop (``@SCAN SCAN ...`` for the keyspace) and compares what was found as a set.
 
-``config``: directives set on both servers for the family (small encoding limits bring all encodings into reach).
+``config``: directives set on both servers for the family (small limits bring all encodings into reach).
 ``known``: differences that are accepted, each with its server, commands and reason (see ``compare.Known``).
 ``avoid``: commands that one server cannot run at all, so that states would diverge (``Avoid``).
 ``connections``: how many clients; ``command(..., on=1)`` or ``step(..., on=1)`` picks one, else it is random.
@@ -189,7 +189,9 @@ ODD_FLOAT = pick(
     *("inf", "-inf", "+inf", "Infinity", "-infinity", "1e308", "-1e308", "5e-324", "2e-308", "0x1p3", "+5"),
     *("-0", "-0.0", "1e17", "1e21", "1e-5", "0.30000000000000004", "123456789012345678901234567890"),
 )
-BAD_FLOAT = pick("", "nan", "-nan", "abc", " 1", "1 ", "1_0", "1e400", "-1e400", "1e-400", "1.2.3", "0x", "e1", "1\x00")
+BAD_FLOAT = pick(
+    *("", "nan", "-nan", "abc", " 1", "1 ", "1_0", "1e400", "-1e400", "1e-400", "1.2.3", "0x", "e1", "1\x00")
+)
 FLOAT = one_of(GOOD_FLOAT, ODD_FLOAT, BAD_FLOAT, weights=(85, 9, 6))
 SCORE = one_of(pick(*range(-3, 6)), GOOD_FLOAT, ODD_FLOAT, BAD_FLOAT, weights=(60, 30, 6, 4))
 
@@ -219,11 +221,31 @@ VALUE = one_of(
     pick(b"", b"\x00\r\n\xff", LONG, LONG * 3, "x" * 44, "x" * 45, " 1", "01", "nan", "inf"),
     weights=(45, 25, 18, 12),
 )
-PATTERN = pick("*", "m*", "?", "[a-c]", "w:*", "m[0-4]", "*[^0-5]", "nomatch", "", "\\*", "[", "a", "m?", "**", "[^a]*")
+PATTERN = pick(
+    *(
+        "*",
+        "m*",
+        "?",
+        "[a-c]",
+        "w:*",
+        "m[0-4]",
+        "*[^0-5]",
+        "nomatch",
+        "",
+        "\\*",
+        "[",
+        "a",
+        "m?",
+        "**",
+        "[^a]*",
+    )
+)
 # Deadlines are far off, past, or bad: never near, as two servers do not run at the same instant.
 TTL_S = one_of(pick(100, 1000, 100000, 1 << 30), pick(0, -1, -1000), BIG_INT, BAD_INT, weights=(84, 8, 4, 4))
 TTL_MS = one_of(pick(100000, 1000000, 1 << 40), pick(0, -1, -1000), BIG_INT, BAD_INT, weights=(84, 8, 4, 4))
-FUTURE_S = one_of(pick(4102444800, 4102444801, 9999999999), pick(0, 1, -1), BIG_INT, BAD_INT, weights=(84, 8, 4, 4))
+FUTURE_S = one_of(
+    pick(4102444800, 4102444801, 9999999999), pick(0, 1, -1), BIG_INT, BAD_INT, weights=(84, 8, 4, 4)
+)
 FUTURE_MS = one_of(
     pick(4102444800000, 4102444800001, 9999999999999), pick(0, 1, -1), BIG_INT, BAD_INT, weights=(84, 8, 4, 4)
 )
@@ -284,7 +306,7 @@ def macro(name: str, function: Callable[[Rng], Sequence[Step]], weight: float = 
 
 @dataclass(frozen=True)
 class Avoid:
-    """Commands not to be sent while ``server`` is one of the two: it cannot run them, and states would part."""
+    """Commands not sent while ``server`` is one of the two: it cannot run them, and states would part."""
 
     server: str
     reason: str

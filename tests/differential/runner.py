@@ -14,9 +14,20 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.differential.compare import KNOWN, Exchange, Known, exact, judge, parse
+from tests.differential.compare import (
+    KNOWN,
+    Ask,
+    Comparison,
+    Exchange,
+    Known,
+    exact,
+    judge,
+    near,
+    unordered,
+    unordered_pairs,
+)
 from tests.differential.grammar import PROLOGUE, Grammar, Group, Step
-from tests.rawclient import RawClient
+from tests.rawclient import RawClient, parse, reply_end
 from tests.servers import Server
 
 REPLY_SECONDS = 10.0
@@ -36,7 +47,7 @@ class Mismatch:
 
     @property
     def signature(self) -> str:
-        """What makes two mismatches the same one, roughly: the command, and the first words of what differs."""
+        """What makes two mismatches the same one, roughly: the command and the reason."""
         name = self.step.argv[0].decode("latin-1").upper() if self.step else "data at the end"
         return f"{name}: {self.why}"
 
@@ -77,7 +88,7 @@ class _Side:
             return b"(connection closed)" if self.server.alive() else b"(SERVER DIED)"
 
     def settle(self) -> None:
-        """Wait until the server is idle: a second round trip starts after everything before the first is done."""
+        """Wait until the server is idle: the second round trip starts after all that came before."""
         self.control.call("PING")
         self.control.call("PING")
 
@@ -182,11 +193,11 @@ class _Run:
         if any(len(left) != len(right) for left, right in zip(mine, other, strict=True)):
             return Mismatch(at, step, _shown(mine), _shown(other), "not the same number of replies")
         for on, (left, right) in enumerate(zip(mine, other, strict=True)):
-            own = on == step.on and not self.blocked[on]
-            if own and len(left) == 1:
+            mismatch = None
+            if on == step.on and len(left) == 1:
                 mismatch = self._compare(at, step, left[0], right[0])
-            else:
-                mismatch = None if left == right else Mismatch(at, step, _shown(mine), _shown(other), "the bytes differ")
+            elif left != right:
+                mismatch = Mismatch(at, step, _shown(mine), _shown(other), "the bytes differ")
             if mismatch is not None:
                 return mismatch
             self.blocked[on] = not left if on == step.on else self.blocked[on] and not left
@@ -250,7 +261,7 @@ class _Run:
                     return mismatch
         return None
 
-    def _compare_key(self, key: bytes, ours: Callable[..., bytes], theirs: Callable[..., bytes]) -> Mismatch | None:
+    def _compare_key(self, key: bytes, ours: Ask, theirs: Ask) -> Mismatch | None:
         kind = theirs("TYPE", key)
         probes = [(b"TYPE", key), (b"PTTL", key), *_contents(kind, key), (b"OBJECT", b"ENCODING", key)]
         for argv in probes:
@@ -265,29 +276,26 @@ class _Run:
 
 def _contents(kind: bytes, key: bytes) -> list[tuple[bytes, ...]]:
     """The command that shows all of a key of this type."""
-    return {
+    probes: dict[bytes, list[tuple[bytes, ...]]] = {
         b"+string\r\n": [(b"GET", key)],
         b"+list\r\n": [(b"LRANGE", key, b"0", b"-1")],
         b"+set\r\n": [(b"SMEMBERS", key)],
         b"+hash\r\n": [(b"HGETALL", key)],
         b"+zset\r\n": [(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES")],
         b"+stream\r\n": [(b"XRANGE", key, b"-", b"+"), (b"XINFO", b"STREAM", key)],
-    }.get(kind, [])
+    }
+    return probes.get(kind, [])
 
 
-def _probe_comparisons() -> dict[bytes, Callable[[Exchange], str | None]]:
-    from tests.differential import compare
-
-    return {b"PTTL": compare.near(2000), b"SMEMBERS": compare.unordered, b"HGETALL": compare.unordered_pairs}
-
-
-_PROBES = _probe_comparisons()
+_PROBES: dict[bytes, Comparison] = {
+    b"PTTL": near(2000),
+    b"SMEMBERS": unordered,
+    b"HGETALL": unordered_pairs,
+}
 
 
 def _elements(reply: bytes) -> list[bytes] | None:
     """The exact bytes of each element of an array."""
-    from tests.rawclient import reply_end
-
     if not reply.startswith(b"*") or reply.startswith(b"*-1"):
         return None
     pos = reply.index(b"\r\n") + 2
@@ -326,7 +334,7 @@ def _scan_all(side: _Side, step: Step) -> bytes:
 
 
 def shrink(groups: Steps, fails: Callable[[Steps], bool], seconds: float = SHRINK_SECONDS) -> list[Group]:
-    """A subsequence that still fails and from which nothing can be left out (delta debugging), in bounded time."""
+    """A subsequence that still fails and needs all it has: delta debugging, in bounded time."""
     best = list(groups)
     deadline = time.monotonic() + seconds
     size = max(1, len(best) // 2)
@@ -418,8 +426,8 @@ def parse_line(line: str) -> Step:
 
 def report(pair: Pair, groups: Iterable[Group], mismatch: Mismatch) -> str:
     """A failing sequence as text: its steps, both replies, and what is wrong."""
-    lines = [f"RESP{pair.resp}, {pair.ours.kind} (ours) against {pair.theirs.kind} (theirs): {mismatch.signature}"]
-    lines += [f"  {redis_cli_line(step)}" for step in PROLOGUE[:0]]
+    names = f"{pair.ours.kind} (ours) against {pair.theirs.kind} (theirs)"
+    lines = [f"RESP{pair.resp}, {names}: {mismatch.signature}"]
     lines += [f"  {redis_cli_line(step)}" for group in groups for step in group]
     if mismatch.step is not None:
         lines.append(f"differs at: {redis_cli_line(mismatch.step)}")
