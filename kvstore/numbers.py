@@ -19,6 +19,7 @@ Must not know: keys, replies, the store.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from math import copysign, frexp, inf
 from typing import Final
 
@@ -30,17 +31,25 @@ INT64_MAX: Final = (1 << 63) - 1
 
 # ---------------------------------------------------------------------------------- integers
 
+# Counts, indexes and scores are mostly small: a look-up costs a quarter of parsing.
+_SMALL_INTS: Final = {b"%d" % n: n for n in range(-1, 1024)}
+_SMALL_FLOATS: Final = {raw: float(n) for raw, n in _SMALL_INTS.items()}
+
 
 def parse_int(raw: bytes) -> int | None:
     """The int64 that ``raw`` spells, or None: no space, no plus, no leading zero, no ``-0``. O(1)."""
-    if len(raw) > 20:
+    small = _SMALL_INTS.get(raw)
+    if small is not None:
+        return small
+    if not raw or raw[0] > 0x39:  # a word: three times cheaper than int()'s exception
         return None
     try:
         value = int(raw)
     except ValueError:
         return None
     # int() is more lenient than the server; only the canonical spelling survives the round trip.
-    if INT64_MIN <= value <= INT64_MAX and b"%d" % value == raw:
+    # int() itself refuses more than 4,300 digits, so a long argument costs no more than a short one.
+    if -(1 << 63) <= value < 1 << 63 and b"%d" % value == raw:
         return value
     return None
 
@@ -54,7 +63,7 @@ def as_int(value: object, text: str = errors.NOT_INTEGER) -> int:
         if INT64_MIN <= value <= INT64_MAX:
             return value
         raise ResponseError(text)
-    number = parse_int(_as_bytes(value, text))
+    number = parse_int(value if type(value) is bytes else _as_bytes(value, text))
     if number is None:
         raise ResponseError(text)
     return number
@@ -85,16 +94,19 @@ def parse_float(raw: bytes) -> float | None:
     Decimal and hexadecimal, ``inf`` and ``infinity`` in any case. Refused: NaN, spaces around,
     overflow to infinity, and underflow to zero. O(len(raw)).
     """
+    small = _SMALL_FLOATS.get(raw)
+    if small is not None:
+        return small
     try:
         value = float(raw)
     except ValueError:
         return _parse_hex_float(raw)
     # What float() takes and strtod does not: white space around, underscores between digits.
-    if raw[0] <= 32 or raw[-1] <= 32 or b"_" in raw or value != value:
+    if raw[0] <= 32 or raw[-1] <= 32 or b"_" in raw:
         return None
     if not value:
         return value if _mantissa_is_zero(raw) else None
-    if value in (inf, -inf) and raw[-1] not in b"fFyY":
+    if value - value != 0 and raw[-1] not in b"fFyY":  # NaN, or infinite and not spelled so
         return None
     return value
 
@@ -130,7 +142,7 @@ def as_float(value: object, text: str = errors.NOT_FLOAT) -> float:
             return float(value)
         except OverflowError:
             raise ResponseError(text)
-    number = parse_float(_as_bytes(value, text))
+    number = parse_float(value if type(value) is bytes else _as_bytes(value, text))
     if number is None:
         raise ResponseError(text)
     return number
@@ -146,24 +158,31 @@ _PLAIN_LIMIT: Final = 2.0**62  # whole numbers up to here are printed as integer
 
 def format_double(x: float) -> bytes:
     """``x`` as a double reply: the fewest digits that read back, an exponent only far from 1. O(1)."""
-    if -_PLAIN_LIMIT <= x <= _PLAIN_LIMIT and x == (n := int(x)):
-        if n or copysign(1.0, x) > 0:
-            return b"%d" % n
+    if x.is_integer() and -_PLAIN_LIMIT <= x <= _PLAIN_LIMIT:
+        if x or copysign(1.0, x) > 0:
+            return b"%d" % x
         return b"-0"
     text = repr(x)
     # Up to three decimals and fifteen digits, repr's digits are Grisu2's (see _grisu_digits): the
     # value is then at least 1/125 of half a unit in the last place away from where they could
     # part. "inf" and "nan" pass here too; an exponent makes the tail longer.
     size = len(text)
-    if size - text.find(".") <= 4 and size <= 16:
+    if size <= 16 and size - text.find(".") <= 4:
         return text.encode()
+    return _format_long(x)
+
+
+@lru_cache(maxsize=4096)
+def _format_long(x: float) -> bytes:
+    """``format_double`` of the numbers that take a few microseconds; a leaderboard prints them often."""
+    text = repr(x)
     if x - x != 0:
-        return b"-inf"
+        return text.encode()
     # repr's digits are the fewest that read back; Grisu2 never finds fewer.
-    mantissa = text.partition("e")[0].strip("-0.").replace(".", "")
-    number, scale = _grisu_digits(abs(x), len(mantissa.strip("0")))
+    shortest = text.partition("e")[0].replace(".", "").strip("-0")
+    number, scale = _grisu_digits(abs(x), len(shortest))
     emitted = _emit(str(number), scale)
-    return (b"-" + emitted) if x < 0 else emitted
+    return b"-" + emitted if x < 0 else emitted
 
 
 # 10**k as (k, mantissa of 64 bits, exponent) by the binary exponent that it is to cancel; made on demand.
@@ -275,10 +294,10 @@ _DECIMAL: Final = re.compile(rb"([+-]?)(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(?:[eE
 _INFINITY: Final = re.compile(rb"([+-]?)inf(?:inity)?", re.IGNORECASE)
 
 _MAX_LONG_DOUBLE_CHARS: Final = 5 * 1024  # the server's buffer for one printed long double
-_MANTISSA_BITS: Final = 64
 _MIN_EXPONENT: Final = -16445  # of the smallest subnormal
 _MAX_EXPONENT: Final = 16384  # 2**16384 is infinite
 _DIGITS_AT_ONCE: Final = 4000  # int() and str() refuse more than 4300
+_AT_ONCE: Final = 10**_DIGITS_AT_ONCE
 
 
 def parse_long_double(raw: bytes) -> LongDouble | None:
@@ -289,59 +308,85 @@ def parse_long_double(raw: bytes) -> LongDouble | None:
     if len(raw) >= _MAX_LONG_DOUBLE_CHARS:
         return None
     match = _DECIMAL.fullmatch(raw)
-    if match is not None:
-        base, power = 10, 10
-    else:
-        match = _HEX_FLOAT.fullmatch(raw)
-        if match is None:
-            infinite = _INFINITY.fullmatch(raw)
-            return None if infinite is None else (-inf if infinite[1] == b"-" else inf)
-        base, power = 16, 2
+    if match is None:
+        return _parse_hex_long_double(raw)
     sign, whole, fraction, exponent_text = match.groups(b"")
-    mantissa = _read_digits(whole + fraction, base)
+    digits = (whole + fraction).lstrip(b"0")
+    if not digits:
+        return (0, 0)
+    exponent = _exponent(exponent_text) - len(fraction)
+    # Decide what is far out of range before making a power of ten of it.
+    if not -5000 < len(digits) + exponent < 5000:
+        return None
+    mantissa = _read_digits(digits)
+    if exponent >= 0:
+        return _signed(sign, _fit(mantissa * 10**exponent, 0))
+    return _signed(sign, _divide(mantissa, 10**-exponent))
+
+
+def _parse_hex_long_double(raw: bytes) -> LongDouble | None:
+    match = _HEX_FLOAT.fullmatch(raw)
+    if match is None:
+        infinite = _INFINITY.fullmatch(raw)
+        return None if infinite is None else (-inf if infinite[1] == b"-" else inf)
+    sign, whole, fraction, exponent_text = match.groups(b"")
+    mantissa = int(whole + fraction, 16)
     if not mantissa:
         return (0, 0)
-    digits = exponent_text.lstrip(b"+-0")
-    if len(digits) > 6:  # far out of range whatever the mantissa, which is under 5,120 digits
+    exponent = _exponent(exponent_text) - 4 * len(fraction)
+    if not -20000 < mantissa.bit_length() + exponent < 20000:
         return None
-    exponent = int(exponent_text or b"0") - len(fraction) * (4 if base == 16 else 1)
-    if exponent >= 0:
-        value = _round(mantissa * power**exponent, 1)
-    else:
-        value = _round(mantissa, power**-exponent)
+    return _signed(sign, _fit(mantissa, exponent))
+
+
+def _exponent(text: bytes) -> int:
+    """The exponent that is written; for one of very many digits, one that is as far out of range."""
+    digits = text.lstrip(b"+-0")
+    if not digits:
+        return 0
+    exponent = int(digits[:9])
+    return -exponent if text[0] == 0x2D else exponent
+
+
+def _signed(sign: bytes, value: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The parsed value with its sign; None when it is out of range at either end."""
     if value is None or not value[0]:
         return None
     return (-value[0], value[1]) if sign == b"-" else value
 
 
-def _read_digits(digits: bytes, base: int) -> int:
-    digits = digits.lstrip(b"0")
-    if base == 16 or len(digits) <= _DIGITS_AT_ONCE:
-        return int(digits or b"0", base)
+def _read_digits(digits: bytes) -> int:
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    # The caller's limit keeps the head under _DIGITS_AT_ONCE too.
     head, tail = digits[:-_DIGITS_AT_ONCE], digits[-_DIGITS_AT_ONCE:]
-    return int(head) * 10**_DIGITS_AT_ONCE + int(tail)
+    return int(head) * _AT_ONCE + int(tail)
 
 
-def _round(numerator: int, denominator: int) -> tuple[int, int] | None:
-    """A positive ratio to the nearest long double, ties to even; None when it overflows."""
-    exponent = numerator.bit_length() - denominator.bit_length() - _MANTISSA_BITS
-    exponent = max(exponent, _MIN_EXPONENT)
-    while True:
-        if exponent > 0:
-            scaled = denominator << exponent
-            quotient, rest = divmod(numerator, scaled)
-        else:
-            scaled = denominator
-            quotient, rest = divmod(numerator << -exponent, scaled)
-        if quotient.bit_length() <= _MANTISSA_BITS:
-            break
-        exponent += 1
-    rest <<= 1
-    if rest > scaled or (rest == scaled and quotient & 1):
-        quotient += 1
-    if quotient.bit_length() + exponent > _MAX_EXPONENT:
+def _divide(numerator: int, denominator: int) -> tuple[int, int] | None:
+    """A positive ratio to the nearest long double; None when it overflows."""
+    # At least 65 bits of quotient, so that the one behind the last place is among them.
+    exponent = numerator.bit_length() - denominator.bit_length() - 65
+    if exponent > 0:
+        quotient, rest = divmod(numerator, denominator << exponent)
+    else:
+        quotient, rest = divmod(numerator << -exponent, denominator)
+    return _fit(quotient << 1 | (rest != 0), exponent - 1)
+
+
+def _fit(mantissa: int, exponent: int) -> tuple[int, int] | None:
+    """A positive dyadic rational to the nearest long double, ties to even; None when it overflows."""
+    excess = max(mantissa.bit_length() - 64, _MIN_EXPONENT - exponent)
+    if excess > 0:
+        below = mantissa & ((1 << excess) - 1)
+        mantissa >>= excess
+        exponent += excess
+        half = 1 << (excess - 1)
+        if below > half or (below == half and mantissa & 1):
+            mantissa += 1
+    if mantissa.bit_length() + exponent > _MAX_EXPONENT:
         return None
-    return quotient, exponent
+    return mantissa, exponent
 
 
 def format_long_double(value: tuple[int, int]) -> bytes:
@@ -364,9 +409,9 @@ def format_long_double(value: tuple[int, int]) -> bytes:
 
 
 def _write_digits(n: int) -> bytes:
-    if n < 10**_DIGITS_AT_ONCE:
+    if n < _AT_ONCE:
         return b"%d" % n
-    head, tail = divmod(n, 10**_DIGITS_AT_ONCE)
+    head, tail = divmod(n, _AT_ONCE)
     return b"%d" % head + b"%0*d" % (_DIGITS_AT_ONCE, tail)
 
 
@@ -378,10 +423,7 @@ def add_long_doubles(a: LongDouble, b: LongDouble) -> bytes:
     total = (a[0] << (a[1] - exponent)) + (b[0] << (b[1] - exponent))
     if not total:
         return b"0"
-    if exponent >= 0:
-        rounded = _round(abs(total) << exponent, 1)
-    else:
-        rounded = _round(abs(total), 1 << -exponent)
+    rounded = _fit(abs(total), exponent)
     if rounded is None:
         raise ResponseError(errors.NAN_OR_INFINITY)
     return format_long_double(rounded if total > 0 else (-rounded[0], rounded[1]))
