@@ -54,13 +54,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.differential.compare import Comparison, Known, encoding, exact, near
+from tests.differential.compare import Comparison, Known, encoding, exact, live_keys, near
 
 __all__ = [
-    "BAD_INT", "BAD_WORD", "BIT", "COUNT", "DB", "FIELD", "FLOAT", "FUTURE_MS", "FUTURE_S", "INDEX", "INT",
-    "KEY", "LEX_BOUND", "MEMBER", "NEW_KEY", "PATTERN", "SCORE", "SCORE_BOUND", "SIDE", "TTL_MS", "TTL_S",
-    "VALUE", "Avoid", "Grammar", "Known", "Step", "command", "counted", "families", "load", "macro",
-    "mostly", "one_of", "opt", "options", "pick", "seq", "some", "step",
+    "BAD_INT",
+    "BAD_WORD",
+    "BIT",
+    "COUNT",
+    "DB",
+    "FIELD",
+    "FLOAT",
+    "FUTURE_MS",
+    "FUTURE_S",
+    "INDEX",
+    "INT",
+    "KEY",
+    "LEX_BOUND",
+    "MEMBER",
+    "NEW_KEY",
+    "OWN_KEYS",
+    "PATTERN",
+    "SCORE",
+    "SCORE_BOUND",
+    "SIDE",
+    "TTL_MS",
+    "TTL_S",
+    "VALUE",
+    "Avoid",
+    "Grammar",
+    "Known",
+    "Rng",
+    "Step",
+    "command",
+    "counted",
+    "families",
+    "load",
+    "macro",
+    "mostly",
+    "one_of",
+    "opt",
+    "options",
+    "pick",
+    "seq",
+    "some",
+    "step",
 ]  # fmt: skip
 
 Rng = random.Random
@@ -333,7 +370,7 @@ COMMON: tuple[Command | Macro, ...] = (
     command("RENAME", KEY, KEY, weight=0.5),
     command("COPY", KEY, KEY, opt("REPLACE"), weight=0.5),
     command("SET", KEY, VALUE, weight=0.25),
-    command("DBSIZE", weight=0.25),
+    command("DBSIZE", weight=0.25, compare=live_keys),
     macro("EXPIRED", lambda rng: _expire_at_once(rng), weight=0.1),
 )
 COMMON_SHARE = 0.12
@@ -342,7 +379,7 @@ COMMON_SHARE = 0.12
 def _expire_at_once(rng: Rng) -> list[Step]:
     """A key whose deadline passes before anybody looks: the only use of a near deadline."""
     key = rng.choice(OWN_KEYS)
-    return [Step((b"PEXPIRE", key, b"1")), step("@PAUSE", 5)]
+    return [Step((b"PEXPIRE", key, b"1")), step("@PAUSE", 5), Step((b"EXISTS", key))]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.differential.compare import (
-    KNOWN,
     Ask,
     Comparison,
     Exchange,
@@ -27,6 +26,7 @@ from tests.differential.compare import (
     unordered_pairs,
 )
 from tests.differential.grammar import PROLOGUE, Grammar, Group, Step
+from tests.differential.known import KNOWN
 from tests.rawclient import RawClient, parse, reply_end
 from tests.servers import Server
 
@@ -177,7 +177,7 @@ class _Run:
             return None  # its client waits, on both servers, and would not read this command
         if name == b"@SCAN":
             ours, theirs = (_scan_all(side, step) for side in self.sides)
-            return None if ours == theirs else Mismatch(at, step, ours, theirs, "the scans differ")
+            return self._compare(at, Step(_scan_argv(step, b"0"), step.on), ours, theirs)
         if self.grammar.settle:
             return self._settled_step(at, step)
         ours, theirs = (side.call(step) for side in self.sides)
@@ -311,16 +311,20 @@ def _shown(arrived: list[list[bytes]]) -> bytes:
     return b" ".join(b"[%d] %b" % (on, b"".join(replies)) for on, replies in enumerate(arrived) if replies)
 
 
+def _scan_argv(step: Step, cursor: bytes) -> tuple[bytes, ...]:
+    """One command of ``@SCAN name [key] options``."""
+    at = 2 if step.argv[1].upper() == b"SCAN" else 3
+    return (*step.argv[1:at], cursor, *step.argv[at:])
+
+
 def _scan_all(side: _Side, step: Step) -> bytes:
     """A whole cursor loop; what it found, sorted and each once, or the first reply that is no page."""
-    name, *rest = step.argv[1:]
-    key = [] if name.upper() == b"SCAN" else rest[:1]
-    tail = rest[len(key) :]
+    name = step.argv[1]
     client = side.clients[step.on]
     cursor = b"0"
     found: set[tuple[bytes, ...]] = set()
     for _ in range(10_000):
-        reply = client.call(name, *key, cursor, *tail)
+        reply = client.call(*_scan_argv(step, cursor))
         if reply.startswith((b"-", b"+")):
             return reply
         page = parse(reply).items or ()

@@ -1,0 +1,43 @@
+"""Differences of whole servers that the comparison accepts, one by one, each with its reason.
+
+The reference is the behaviour of 7.2, which valkey-server 8.0 keeps nearly everywhere. redis-server 7.0 came
+before it; valkey's own departures are listed too. A family adds what is its own by ``Grammar.known``.
+"""
+
+from __future__ import annotations
+
+from tests.differential.compare import Exchange, Known, either_error, same_numbers
+
+# fmt: off
+SCORE_COMMANDS = frozenset({
+    "ZADD", "ZINCRBY", "ZSCORE", "ZMSCORE", "ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE",
+    "ZRANDMEMBER", "ZPOPMIN", "ZPOPMAX", "ZMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP",
+    "ZUNION", "ZINTER", "ZDIFF", "ZSCAN", "ZRANK", "ZREVRANK",
+})
+# fmt: on
+
+
+def _encodings(exchange: Exchange) -> bool:
+    return exchange.argv[1].upper() == b"ENCODING" and not either_error(exchange)
+
+
+def _help(exchange: Exchange) -> bool:
+    return exchange.argv[1:2] != () and exchange.argv[1].upper() == b"HELP" and not either_error(exchange)
+
+
+def _odd_cursor(exchange: Exchange) -> bool:
+    cursor = exchange.argv[1 if exchange.name == b"SCAN" else 2]
+    return not cursor.isdigit()
+
+
+def _unknown_type(exchange: Exchange) -> bool:
+    return either_error(exchange) and b"-ERR unknown type name" in exchange.ours + exchange.theirs
+
+
+KNOWN: list[Known] = [
+    Known("redis", {"OBJECT"}, "7.0 has no listpack sets and one encoding for all lists", _encodings),
+    Known("redis", {"OBJECT", "CLIENT", "COMMAND", "CONFIG", "MEMORY"}, "7.0 words HELP differently", _help),
+    Known("redis", SCORE_COMMANDS, "7.0 prints 17 digits, 7.2 the shortest that read back", same_numbers),
+    Known("redis", {"SCAN", "SSCAN", "HSCAN", "ZSCAN"}, "7.0 refuses more odd cursors", _odd_cursor),
+    Known("valkey", {"SCAN"}, "valkey refuses unknown type names; 7.2 finds nothing for them", _unknown_type),
+]
