@@ -161,7 +161,7 @@ def random_key(exchange: Exchange) -> str | None:
 
 
 def some_page(exchange: Exchange) -> str | None:
-    """SCAN and its kin from an arbitrary cursor: a cursor and an array on both; ``@SCAN`` compares contents."""
+    """SCAN and its kin from any one cursor: a cursor and an array; ``@SCAN`` compares contents."""
     pages = parse(exchange.ours), parse(exchange.theirs)
     if all(page.items and len(page.items) == 2 and page.items[1].items is not None for page in pages):
         return None
@@ -207,13 +207,15 @@ class Known:
     """A difference that is accepted while ``server`` is one of the two.
 
     ``commands``: upper-case names, or {"*"} for all. ``accept`` says whether this exchange is that
-    difference; without it any two non-identical replies of these commands are.
+    difference; without it any two non-identical replies of these commands are. ``repair`` is sent to both
+    afterwards, on the same connection, where the difference would leave them in different states.
     """
 
     server: str
     commands: Set[str]
     reason: str
     accept: Callable[[Exchange], bool] = lambda exchange: True
+    repair: tuple[bytes, ...] = ()
 
     def covers(self, exchange: Exchange) -> bool:
         named = "*" in self.commands or exchange.name.decode("latin-1") in self.commands
@@ -235,6 +237,12 @@ def judge(exchange: Exchange, comparison: Comparison, known: list[Known]) -> str
     if exchange.ours == exchange.theirs:
         return None
     wrong = "one is an error" if either_error(exchange) else comparison(exchange)
-    if wrong is None or any(entry.covers(exchange) for entry in known):
+    if wrong is None:
         return None
+    for entry in known:
+        if entry.covers(exchange):
+            if entry.repair:
+                exchange.ask_ours(*entry.repair)
+                exchange.ask_theirs(*entry.repair)
+            return None
     return wrong

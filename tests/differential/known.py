@@ -6,7 +6,7 @@ before it; valkey's own departures are listed too. A family adds what is its own
 
 from __future__ import annotations
 
-from tests.differential.compare import Exchange, Known, either_error, same_numbers
+from tests.differential.compare import Exchange, Known, both_errors, either_error, same_numbers
 
 # fmt: off
 SCORE_COMMANDS = frozenset({
@@ -39,5 +39,12 @@ KNOWN: list[Known] = [
     Known("redis", {"OBJECT", "CLIENT", "COMMAND", "CONFIG", "MEMORY"}, "7.0 words HELP differently", _help),
     Known("redis", SCORE_COMMANDS, "7.0 prints 17 digits, 7.2 the shortest that read back", same_numbers),
     Known("redis", {"SCAN", "SSCAN", "HSCAN", "ZSCAN"}, "7.0 refuses more odd cursors", _odd_cursor),
+    Known(
+        "redis",
+        {"MULTI", "WATCH"},
+        "7.0 refuses them inside MULTI in other words, and does not abort the transaction",
+        both_errors,
+        repair=(b"DISCARD",),
+    ),
     Known("valkey", {"SCAN"}, "valkey refuses unknown type names; 7.2 finds nothing for them", _unknown_type),
 ]

@@ -220,7 +220,7 @@ class _Run:
         else:
             wrong = self._judge(argv, on, ours, theirs)
             mismatch = None if wrong is None else Mismatch(at, step, ours, theirs, wrong)
-        if name in (b"EXEC", b"DISCARD", b"RESET"):
+        if name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET"):
             queued.clear()
         return mismatch
 
