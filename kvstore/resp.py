@@ -16,10 +16,14 @@ Must not know: sockets, sessions, the store.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from kvstore.numbers import format_double
+import hiredis
+
+from kvstore.errors import ProtocolError
+from kvstore.numbers import format_double, parse_int
 
 
 class Status(bytes):
@@ -221,3 +225,206 @@ def encode3(value: Any) -> bytes:
     out: list[bytes] = []
     _WRITERS3[value.__class__](value, out)
     return b"".join(out)
+
+
+# -- requests ------------------------------------------------------------------------------------------
+
+INLINE_MAX_SIZE = 64 * 1024  # bytes of an inline request, or of a header line, without a line end
+_FAST_CHUNK = 256 * 1024  # bytes; larger chunks carry large values, which the careful parser moves less
+_MAX_WORDS = 2**31 - 1
+# A count that hiredis would reserve memory for; requests of that many words take the careful parser.
+_LARGE_COUNT = re.compile(rb"\*[0-9]{6}").search
+_ESCAPES = {0x6E: 0x0A, 0x72: 0x0D, 0x74: 0x09, 0x62: 0x08, 0x61: 0x07}  # n r t b a
+_SPACE = b" \t\n\v\f\r\0"
+_UNAUTHENTICATED_WORDS = 10
+_UNAUTHENTICATED_BULK = 16384
+
+
+def split_args(line: bytes) -> list[bytes] | None:
+    """Split an inline request (or a line of redis.conf) into words; None when quotes do not match.
+
+    Double quotes know \\xHH and the escapes of C; single quotes know only \\'. A closing quote must be
+    followed by a space or the end.
+    """
+    words: list[bytes] = []
+    at, end = 0, len(line)
+    while True:
+        while at < end and line[at] in _SPACE:
+            at += 1
+        if at >= end:
+            return words
+        word = bytearray()
+        quote = 0
+        while at < end:
+            char = line[at]
+            if quote:
+                if char == 0x5C and quote == 0x22 and at + 1 < end:  # backslash in double quotes
+                    hexa = line[at + 2 : at + 4]
+                    if line[at + 1] == 0x78 and re.fullmatch(rb"[0-9a-fA-F]{2}", hexa):
+                        word.append(int(hexa, 16))
+                        at += 4
+                        continue
+                    at += 1
+                    word.append(_ESCAPES.get(line[at], line[at]))
+                elif char == 0x5C and quote == 0x27 and line[at + 1 : at + 2] == b"'":
+                    at += 1
+                    word.append(0x27)
+                elif char == quote:
+                    if at + 1 < end and line[at + 1] not in _SPACE:
+                        return None
+                    at += 1
+                    quote = 0
+                    break
+                else:
+                    word.append(char)
+            elif char in _SPACE:
+                break
+            elif char in b"\"'":
+                quote = char
+            else:
+                word.append(char)
+            at += 1
+        if quote:
+            return None
+        words.append(bytes(word))
+
+
+class RequestParser:
+    """Bytes of one client in, requests (lists of words) out.
+
+    ``error`` is set once the bytes are no RESP: the requests before it are still given, nothing after.
+    Nothing is reserved for what a header promises. Two ways to the same result: hiredis for chunks
+    that hold whole, plain requests, and a careful parser for everything else.
+    """
+
+    __slots__ = ("_bulk", "_buffer", "_reader", "_words", "_words_left", "authenticated", "error", "max_bulk")
+
+    def __init__(self, max_bulk: int = 512 * 1024 * 1024):
+        self.max_bulk = max_bulk
+        self.authenticated = True  # False: the tighter limits for clients that have yet to log in
+        self.error: ProtocolError | None = None
+        self._reader: Any = None
+        self._buffer = bytearray()
+        self._words: list[bytes] = []
+        self._words_left = 0
+        self._bulk = -1
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held for a request that is not complete."""
+        return len(self._buffer) + sum(map(len, self._words))
+
+    def parse(self, data: bytes) -> list[list[bytes]]:
+        """The requests that ``data`` completes. O(len(data)), whatever the number of calls."""
+        if (
+            not self._buffer
+            and not self._words_left
+            and self.authenticated
+            and data[:1] == b"*"
+            and data[-2:] == b"\r\n"
+            and len(data) <= _FAST_CHUNK
+            and not _LARGE_COUNT(data)
+        ):
+            requests = self._parse_fast(data)
+            if requests is not None:
+                return requests
+        self._buffer += data
+        return self.parse_buffer()
+
+    def _parse_fast(self, data: bytes) -> list[list[bytes]] | None:
+        """By hiredis; None when the chunk is not whole requests of plain bulks without line ends.
+
+        Each word of such a request takes two line ends and its count one, so that equal numbers prove
+        that everything was used up and nothing but bulks was there.
+        """
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = hiredis.Reader()
+        requests: list[list[bytes]] = []
+        lines = 0
+        try:
+            reader.feed(data)
+            words = reader.gets()
+            while words is not False:
+                for word in words:
+                    if word.__class__ is not bytes:
+                        raise TypeError
+                lines += 1 + 2 * len(words)
+                requests.append(words)
+                words = reader.gets()
+        except (hiredis.ProtocolError, TypeError):
+            lines = -1
+        if lines == data.count(b"\r\n"):
+            return requests if all(requests) else [words for words in requests if words]
+        self._reader = None
+        return None
+
+    def parse_buffer(self, most: int = 1 << 62) -> list[list[bytes]]:
+        """Up to ``most`` requests of what is buffered, by the careful parser."""
+        requests: list[list[bytes]] = []
+        buffer = self._buffer
+        at = 0
+        try:
+            while self.error is None and at < len(buffer) and len(requests) < most:
+                if self._words_left:
+                    moved = self._parse_bulk(at)
+                    if moved == at:
+                        break
+                    at = moved
+                    if not self._words_left:
+                        requests.append(self._words)
+                        self._words = []
+                    continue
+                line_end = buffer.find(b"\n", at)
+                if line_end < 0:
+                    if len(buffer) - at > INLINE_MAX_SIZE:
+                        multi = buffer[at] == 0x2A
+                        raise ProtocolError("too big mbulk count string" if multi else "too big inline request")
+                    break
+                if buffer[at] == 0x2A:
+                    self._words_left = self._count(bytes(buffer[at + 1 : line_end - 1]))
+                else:
+                    words = split_args(bytes(buffer[at:line_end].removesuffix(b"\r")))
+                    if words is None:
+                        raise ProtocolError("unbalanced quotes in request")
+                    if words:
+                        requests.append(words)
+                at = line_end + 1
+        except ProtocolError as error:
+            self.error = error
+        del buffer[:at]
+        return requests
+
+    def _count(self, raw: bytes) -> int:
+        count = parse_int(raw)
+        if count is None or count > _MAX_WORDS:
+            raise ProtocolError("invalid multibulk length")
+        if count > _UNAUTHENTICATED_WORDS and not self.authenticated:
+            raise ProtocolError("unauthenticated multibulk length")
+        return max(count, 0)
+
+    def _parse_bulk(self, at: int) -> int:
+        """Take the next word at ``at`` when it is all there; where to go on (``at``: nothing taken)."""
+        buffer = self._buffer
+        size = self._bulk
+        if size < 0:
+            line_end = buffer.find(b"\r", at)
+            if line_end < 0 or line_end + 1 >= len(buffer):
+                if len(buffer) - at > INLINE_MAX_SIZE:
+                    raise ProtocolError("too big bulk count string")
+                return at
+            if buffer[at] != 0x24:
+                raise ProtocolError(f"expected '$', got '{chr(buffer[at])}'")
+            parsed = parse_int(bytes(buffer[at + 1 : line_end]))
+            if parsed is None or not 0 <= parsed <= self.max_bulk:
+                raise ProtocolError("invalid bulk length")
+            if parsed > _UNAUTHENTICATED_BULK and not self.authenticated:
+                raise ProtocolError("unauthenticated bulk length")
+            size = self._bulk = parsed
+            return line_end + 2
+        if len(buffer) - at < size + 2:
+            return at
+        self._words.append(bytes(memoryview(buffer)[at : at + size]))
+        self._words_left -= 1
+        self._bulk = -1
+        return at + size + 2

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from kvstore.commands import generic, hashes, lists, sets, strings, zsets
+from kvstore.commands import (
+    connection,
+    generic,
+    hashes,
+    lists,
+    pubsub,
+    sets,
+    strings,
+    transactions,
+    zsets,
+)
 from kvstore.commands.registry import COMMANDS
 
-__all__ = ["COMMANDS", "generic", "hashes", "lists", "sets", "strings", "zsets"]
+__all__ = [
+    "COMMANDS",
+    "connection",
+    "generic",
+    "hashes",
+    "lists",
+    "pubsub",
+    "sets",
+    "strings",
+    "transactions",
+    "zsets",
+]

@@ -30,8 +30,35 @@ Body = Callable[["Session", Argv], Any]
 Run = Callable[["Session", Argv], Any]
 
 
+class _NoReply:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NO_REPLY"
+
+
+# What a command's run returns when nothing is to be sent now: it blocked, or it pushed its answers.
+NO_REPLY: Any = _NoReply()
+
+
 class CommandRejected(ResponseError):
     """Refused before it ran (unknown, arity, OOM, auth): counts as rejected and aborts a MULTI."""
+
+
+class Block:
+    """What a blocking command's body returns when nothing is there to serve it.
+
+    ``keys``: the keys to wait for. ``timeout``: seconds, 0 for ever. ``container``: the class that a
+    key's value must have to be worth another try. The same body runs again when a key is ready; when
+    the time is over the command answers None.
+    """
+
+    __slots__ = ("container", "keys", "timeout")
+
+    def __init__(self, keys: tuple[bytes, ...], timeout: float, container: type | None = None):
+        self.keys = keys
+        self.timeout = timeout
+        self.container = container
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +135,8 @@ class Command:
         """The function that checks the arity, runs the command and answers in the codec's way."""
         if self.compile_with is not None:
             return self.compile_with(self, codec)
+        if "blocking" in self.flags:
+            return _compile_blocking(self, self.body, codec.of(self.kind))
         if self.method is not None:
             return _compile_method(self, self.method, codec.of(self.kind))
         return _compile_body(self, self.body, codec.of(self.kind))
@@ -129,6 +158,20 @@ def _compile_body(command: Command, body: Body, answer: Callable[[Any], Any]) ->
             if len(argv) < least:
                 raise command.wrong_arity()
             return answer(body(session, argv))
+
+    return run
+
+
+def _compile_blocking(command: Command, body: Body, answer: Callable[[Any], Any]) -> Run:
+    def run(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        value = body(session, argv)
+        if value.__class__ is Block:
+            if session.may_block:
+                return session.wait(value, command, argv)
+            value = None
+        return answer(value)
 
     return run
 

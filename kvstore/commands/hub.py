@@ -1,0 +1,438 @@
+"""What the sessions of one store share: tables, watchers, channels, blocked clients, statistics.
+
+The hub listens to the store only while somebody wants to hear (watched keys, blocked clients,
+notifications), buffers what it hears, and acts in ``drain()``, after the unit: a command, an EXEC, a
+script. ``pending`` says that there is something to drain.
+
+Order of a drain: notifications, then ready keys; clients blocked on a key in the order in which they
+blocked; until nothing is pending.
+
+Must not know: sockets, the event loop. Time comes from the store's context.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.all import COMMANDS
+from kvstore.commands.kinds import Codec
+from kvstore.commands.notify import Notifications
+from kvstore.commands.pubsub_registry import Channels
+from kvstore.commands.registry import NO_REPLY, Argv, Block, Command
+from kvstore.commands.session import Session, Waiting
+from kvstore.commands.tables import LIMITED, PAUSED_ALL, PAUSED_WRITES, CommandStats, Table
+from kvstore.engine.context import Context, Effect, Event
+from kvstore.errors import StoreError
+
+if TYPE_CHECKING:
+    from kvstore.engine.database import Database
+
+log = logging.getLogger("kvstore")
+
+# The version whose behaviour is kept, as INFO reports it.
+COMPAT_VERSION = (7, 2, 4)
+
+
+class Timer:
+    """A call at a time. ``cancel()`` makes it a no-op."""
+
+    __slots__ = ("at_ms", "call")
+
+    def __init__(self, at_ms: int, call: Callable[[], None]):
+        self.at_ms = at_ms
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.at_ms < other.at_ms
+
+
+class Hub:
+    """One for each store that has sessions."""
+
+    def __init__(self, ctx: Context):
+        self.ctx = ctx
+        self.sessions: dict[int, Session] = {}
+        self.current: Session | None = None
+        self.features: frozenset[str] = frozenset()
+        self.compat_version = COMPAT_VERSION
+        self.password: bytes | None = None
+        self.renamed: dict[str, str | None] = {}
+        self._next_id = 1
+        self._tables: dict[tuple[Codec, str, frozenset[str]], Table] = {}
+        self._stats: dict[Command, CommandStats] = {}
+        self.errors: dict[str, int] = {}
+        self.total_errors = 0
+        # commands at least this long go to was_slow()
+        self.slow_nanos = 10_000_000
+        self.slow_hooks: list[Callable[[Session, Argv, int], None]] = []
+        # buffered by the listener, handled by drain()
+        self.pending = False
+        self.channels = Channels()
+        self.notifications = Notifications(self)
+        self._ready: dict[tuple[int, bytes], None] = {}
+        self._watchers: dict[tuple[int, bytes], set[Session]] = {}
+        self._blocked: dict[tuple[int, bytes], OrderedDict[Session, None]] = {}
+        self._draining = False
+        self._timers: list[Timer] = []
+        # CLIENT PAUSE
+        self.postponed: list[Session] = []
+        self.pause_until_ms = 0
+        self.monitors: dict[Session, None] = {}
+        self.make_room: Callable[[], bool] = lambda: True
+        self.has_room = True
+
+    # -- sessions and tables -----------------------------------------------------------------------
+
+    @property
+    def needs_auth(self) -> bool:
+        return self.password is not None
+
+    def attach(self, session: Session) -> None:
+        session.id = self._next_id
+        self._next_id += 1
+        self.sessions[session.id] = session
+
+    def detach(self, session: Session) -> None:
+        if self.sessions.pop(session.id, None) is None:
+            return
+        self.unwatch(session)
+        self._unblock(session)
+        self.channels.forget(session)
+        if session in self.monitors:
+            self.set_monitor(session, False)
+        if session in self.postponed:
+            self.postponed.remove(session)
+        session.stopped = True
+
+    def table(self, codec: Codec, mode: str) -> Table:
+        key = (codec, mode, self.features)
+        found = self._tables.get(key)
+        if found is None:
+            found = self._tables[key] = Table(self, codec, mode, self.features)
+        return found
+
+    def set_feature(self, feature: str, on: bool) -> None:
+        """Change what every session's table does; O(sessions)."""
+        features = self.features | {feature} if on else self.features - {feature}
+        if features != self.features:
+            self.features = features
+            for session in self.sessions.values():
+                session.retable()
+
+    def reset_tables(self) -> None:
+        """Forget compiled tables, after names or versions changed."""
+        self._tables.clear()
+        for session in self.sessions.values():
+            session.retable()
+
+    def find(self, name: bytes) -> Command | None:
+        """The command of that name in any case, unless it is hidden or renamed away."""
+        upper = name.upper().decode("latin-1")
+        if self.renamed:
+            if upper in self.renamed.values():
+                upper = next(real for real, alias in self.renamed.items() if alias == upper)
+            elif upper in self.renamed:
+                return None
+        command = COMMANDS.get(upper)
+        return command if command is not None and self.is_visible(command) else None
+
+    def find_sub(self, parent: Command, name: bytes) -> Command | None:
+        command = parent.subcommands.get(name.upper().decode("latin-1"))
+        return command if command is not None and self.is_visible(command) else None
+
+    def is_visible(self, command: Command) -> bool:
+        """Whether the version whose behaviour is kept has the command."""
+        return tuple(map(int, command.since.split("."))) <= self.compat_version
+
+    # -- statistics --------------------------------------------------------------------------------
+
+    def stats_of(self, command: Command) -> CommandStats:
+        found = self._stats.get(command)
+        if found is None:
+            found = self._stats[command] = CommandStats()
+        return found
+
+    @property
+    def stats(self) -> dict[Command, CommandStats]:
+        return self._stats
+
+    def count_error(self, text: str) -> None:
+        code = text.split(" ", 1)[0]
+        self.errors[code] = self.errors.get(code, 0) + 1
+        self.total_errors += 1
+
+    def crashed(self, session: Session, argv: Argv) -> Any:
+        """A bug of ours: the client is told, nobody else notices, the log has the traceback."""
+        name = argv[0][:64].decode("utf-8", "replace")
+        log.exception("internal error in command %r", name)
+        self.count_error("ERR")
+        return session.codec.error(f"ERR internal error in command '{name}'; the server's log has the details")
+
+    def was_slow(self, session: Session, argv: Argv, nanos: int) -> None:
+        for hook in self.slow_hooks:
+            hook(session, argv, nanos)
+
+    # -- listening to the store ----------------------------------------------------------------------
+
+    def relisten(self) -> None:
+        """Listen exactly while somebody wants to hear."""
+        if self._watchers or self._blocked or self.notifications.wanted:
+            self.ctx.listen(self)
+        else:
+            self.ctx.unlisten(self)
+
+    def on_commit(self, db: int, effect: Effect, events: tuple[Event, ...]) -> None:
+        for name, key in events:
+            where = (db, key)
+            if where in self._watchers:
+                for session in self._watchers[where]:
+                    session.tx_dirty = True
+            if where in self._blocked:
+                self._ready[where] = None
+                self.pending = True
+            if self.notifications.wanted:
+                self.notifications.add(db, name, key)
+
+    def on_event(self, db: int, name: str, key: bytes) -> None:
+        if self.notifications.wanted:
+            self.notifications.add(db, name, key)
+
+    def on_clear(self, db: int, had: Container[bytes]) -> None:
+        for (where, key), sessions in self._watchers.items():
+            if where == db and key in had:
+                for session in sessions:
+                    session.tx_dirty = True
+
+    def on_swap(self, db: int, has: Container[bytes], other: int, other_has: Container[bytes]) -> None:
+        for (where, key), sessions in self._watchers.items():
+            if where in (db, other) and (key in has or key in other_has):
+                for session in sessions:
+                    session.tx_dirty = True
+        for where, key in self._blocked:
+            if key in (has if where == db else other_has if where == other else ()):
+                self._ready[(where, key)] = None
+                self.pending = True
+
+    def drain(self) -> None:
+        """Act on what the unit that just ended has caused, and on what follows from that."""
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self.pending:
+                self.pending = False
+                self.notifications.send()
+                ready, self._ready = self._ready, {}
+                for db, key in ready:
+                    self._serve(db, key)
+        finally:
+            self._draining = False
+
+    # -- WATCH -------------------------------------------------------------------------------------
+
+    def watch(self, session: Session, keys: list[bytes]) -> None:
+        for key in keys:
+            where = (session.db.index, key)
+            session.db._peek(key)  # a key that is already past its deadline is watched as missing
+            watchers = self._watchers.setdefault(where, set())
+            if session not in watchers:
+                watchers.add(session)
+                session.watched.append(where)
+        self.relisten()
+
+    def unwatch(self, session: Session) -> None:
+        session.tx_dirty = False
+        if not session.watched:
+            return
+        for where in session.watched:
+            watchers = self._watchers.get(where)
+            if watchers is not None:
+                watchers.discard(session)
+                if not watchers:
+                    del self._watchers[where]
+        session.watched = []
+        self.relisten()
+
+    # -- blocked clients -----------------------------------------------------------------------------
+
+    def block(self, session: Session, block: Block, command: Command, argv: Argv) -> None:
+        now = self.ctx.now()
+        index = session.db.index
+        waiting = Waiting(block, command, argv, [(index, key) for key in dict.fromkeys(block.keys)], now)
+        session.waiting = waiting
+        for where in waiting.keys:
+            self._blocked.setdefault(where, OrderedDict())[session] = None
+        if block.timeout > 0:
+
+            def time_over() -> None:
+                if session.waiting is waiting:
+                    self.unblock(session, None)
+
+            self.call_at(now + max(1, round(block.timeout * 1000)), time_over)
+        self.relisten()
+
+    def _unblock(self, session: Session) -> Waiting | None:
+        """Take the session out of the queues of blocked clients."""
+        waiting, session.waiting = session.waiting, None
+        if waiting is None:
+            return None
+        for where in waiting.keys:
+            queue = self._blocked.get(where)
+            if queue is not None:
+                queue.pop(session, None)
+                if not queue:
+                    del self._blocked[where]
+        self.relisten()
+        return waiting
+
+    def unblock(self, session: Session, error: str | None) -> None:
+        """End a blocked command: with the error, or (None) as when its time is over."""
+        waiting = self._unblock(session)
+        if waiting is None:
+            return
+        if error is not None:
+            self.count_error(error)
+            session.resume(session.codec.error(error))
+        else:
+            session.resume(session.codec.of(waiting.command.kind)(None))
+        if self.pending:
+            self.drain()
+
+    @property
+    def blocked_clients(self) -> int:
+        return sum(1 for session in self.sessions.values() if session.waiting is not None)
+
+    def _serve(self, db: int, key: bytes) -> None:
+        """Let the clients blocked on a key try again, in the order in which they blocked."""
+        queue = self._blocked.get((db, key))
+        if queue is None:
+            return
+        database = self.ctx.database(db)
+        for session in list(queue):
+            waiting = session.waiting
+            value = database._peek(key)
+            if waiting is None or (db, key) not in self._blocked:
+                continue
+            container = waiting.block.container
+            if container is not None and type(value) is not container:
+                if value is None:
+                    return
+                continue
+            self._try_again(session, waiting)
+
+    def _try_again(self, session: Session, waiting: Waiting) -> None:
+        try:
+            value = waiting.command.body(session, waiting.argv)
+            if value.__class__ is Block:
+                return
+            reply = session.codec.of(waiting.command.kind)(value)
+        except StoreError as error:
+            self.count_error(str(error))
+            reply = session.codec.error(str(error))
+        self._unblock(session)
+        session.resume(reply)
+
+    # -- CLIENT PAUSE --------------------------------------------------------------------------------
+
+    def pauses(self, session: Session, command: Command, argv: Argv) -> bool:
+        """Whether a pause puts this command off now."""
+        if PAUSED_ALL in self.features:
+            return True
+        if "write" in command.flags or "may_replicate" in command.flags:
+            return True
+        if command.name == "EXEC":
+            return any(
+                (found := self.find(queued[0])) is not None
+                and bool(found.flags & {"write", "may_replicate"})
+                for queued in session.queue
+            )
+        return False
+
+    def pause(self, until_ms: int, writes_only: bool) -> None:
+        """Put commands off until then; a longer or stricter pause under way stays."""
+        self.pause_until_ms = max(self.pause_until_ms, until_ms)
+        self.set_feature(PAUSED_WRITES if writes_only else PAUSED_ALL, True)
+        self.call_at(self.pause_until_ms, self._pause_over)
+
+    def _pause_over(self) -> None:
+        if self.ctx.now() >= self.pause_until_ms:
+            self.unpause()
+
+    def unpause(self) -> None:
+        self.pause_until_ms = 0
+        self.set_feature(PAUSED_ALL, False)
+        self.set_feature(PAUSED_WRITES, False)
+        postponed, self.postponed = self.postponed, []
+        for session in postponed:
+            session.resume(NO_REPLY)
+        if self.pending:
+            self.drain()
+
+    # -- MONITOR -------------------------------------------------------------------------------------
+
+    def set_monitor(self, session: Session, on: bool) -> None:
+        if on:
+            self.monitors[session] = None
+        else:
+            self.monitors.pop(session, None)
+        self.set_feature("monitored", bool(self.monitors))
+
+    def feed_monitors(self, session: Session, argv: Argv) -> None:
+        from kvstore.commands.monitor import monitor_line
+
+        line = monitor_line(self, session, argv)
+        for monitor in self.monitors:
+            monitor.push(line)
+
+    # -- limits and timers -----------------------------------------------------------------------------
+
+    def set_limited(self, make_room: Callable[[], bool] | None) -> None:
+        """Call ``make_room`` before each command from now on (maxmemory), or no longer (None)."""
+        self.make_room = make_room or (lambda: True)
+        self.set_feature(LIMITED, make_room is not None)
+
+    def call_at(self, at_ms: int, call: Callable[[], None]) -> Timer:
+        """Call at that time of the store's clock, from ``run_timers``. O(log n)."""
+        timer = Timer(at_ms, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def next_timer_ms(self) -> int | None:
+        """When ``run_timers`` has something to do, or None."""
+        timers = self._timers
+        while timers and timers[0].call is None:
+            heapq.heappop(timers)
+        soonest = timers[0].at_ms if timers else None
+        if self.ctx.active_expire:
+            for database in self.ctx.databases.values():
+                due = database._due.next_ms()
+                if due is not None and (soonest is None or due < soonest):
+                    soonest = due
+        return soonest
+
+    def run_timers(self) -> None:
+        """Make the calls whose time has come; expire a slice of what is due."""
+        now = self.ctx.now()
+        timers = self._timers
+        while timers and timers[0].at_ms <= now:
+            call = heapq.heappop(timers).call
+            if call is not None:
+                call()
+        for database in list(self.ctx.databases.values()):
+            database.expire_due(EXPIRE_SLICE)
+        if self.pending:
+            self.drain()
+
+    def find_database(self, index: int) -> Database:
+        return self.ctx.database(index)
+
+
+# Entries of due buckets handled between two looks at the sockets; about a millisecond.
+EXPIRE_SLICE = 1000

@@ -1,0 +1,317 @@
+"""A client's state with no socket: database, protocol, MULTI queue, watched keys, subscriptions.
+
+Bytes go in by ``feed()`` and requests by ``call()``; replies gather in ``out`` until whoever owns the
+socket takes them. The session's mode is its ``table``; ``retable()`` picks it whenever the mode, the
+protocol or the hub's features change.
+
+Invariants
+- While ``stopped`` (blocked, postponed by CLIENT PAUSE) nothing runs: later requests wait in
+  ``backlog``, in order.
+- A reply is in ``out`` before any later request of the same client runs.
+
+Must not know: sockets, the event loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kvstore.commands.kinds import RESP2, RESP3, TREE2, TREE3, Codec
+from kvstore.commands.registry import NO_REPLY, Argv, Block, Command, CommandRejected
+from kvstore.commands.tables import MULTI, NOAUTH, NORMAL, SUBSCRIBED, Entry, Table, UnknownCommand
+from kvstore.errors import StoreError
+from kvstore.resp import RequestParser
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.engine.database import Database
+
+
+class Transport(Protocol):
+    """What a session needs of the connection that carries it."""
+
+    def wake(self) -> None:
+        """``out`` has something to send."""
+
+    def close(self) -> None:
+        """Close now; what is in ``out`` is lost."""
+
+
+class Waiting:
+    """A blocked command: what it waits for, and how to try again."""
+
+    __slots__ = ("argv", "block", "command", "keys", "since_ms")
+
+    def __init__(self, block: Block, command: Command, argv: Argv, keys: list[tuple[int, bytes]], since_ms: int):
+        self.block = block
+        self.command = command
+        self.argv = argv
+        self.keys = keys
+        self.since_ms = since_ms
+
+
+class Session:
+    """One client of a hub."""
+
+    __slots__ = (
+        "__dict__",
+        "authenticated",
+        "backlog",
+        "channels",
+        "closing",
+        "codec",
+        "command",
+        "db",
+        "hub",
+        "id",
+        "may_block",
+        "out",
+        "parser",
+        "patterns",
+        "queue",
+        "reply",
+        "shard_channels",
+        "stopped",
+        "table",
+        "transport",
+        "tx_aborted",
+        "tx_dirty",
+        "waiting",
+        "watched",
+    )
+
+    queue: list[Argv]
+    table: Table
+
+    def __init__(self, hub: Hub, codec: Codec = RESP2, transport: Transport | None = None):
+        self.hub = hub
+        self.codec = codec
+        self.transport = transport
+        self.db: Database = hub.ctx.database(0)
+        self.parser = RequestParser(hub.ctx.limits.proto_max_bulk_len)
+        self.out: list[Any] = []
+        self.reply: Callable[[Any], None] = self.out.append
+        self.authenticated = not hub.needs_auth
+        self.parser.authenticated = self.authenticated
+        self.in_multi = False
+        self.queue = []
+        self.tx_aborted = False  # a command could not be queued: EXEC answers EXECABORT
+        self.tx_dirty = False  # a watched key changed: EXEC answers a null
+        self.watched: list[tuple[int, bytes]] = []
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
+        self.shard_channels: dict[bytes, None] = {}
+        self.backlog: deque[Argv] = deque()
+        self.stopped = False
+        self.waiting: Waiting | None = None
+        self.may_block = codec.on_wire
+        self.closing = False  # close once ``out`` is sent
+        self.command: Command | None = None
+        # What CLIENT LIST tells.
+        self.name = b""
+        self.lib_name = b""
+        self.lib_ver = b""
+        self.user = b"default"
+        self.created_ms = self.active_ms = hub.ctx.clock.now_ms()
+        self.no_evict = False
+        self.no_touch = False
+        hub.attach(self)
+        self.retable()
+
+    # -- modes -------------------------------------------------------------------------------------
+
+    @property
+    def protocol(self) -> int:
+        return self.codec.protocol
+
+    def set_protocol(self, protocol: int) -> None:
+        if self.codec.on_wire:
+            self.codec = RESP2 if protocol == 2 else RESP3
+        else:
+            self.codec = TREE2 if protocol == 2 else TREE3
+        self.retable()
+
+    @property
+    def mode(self) -> str:
+        if not self.authenticated:
+            return NOAUTH
+        if self.in_multi:
+            return MULTI
+        if self.codec.protocol == 2 and self.subscriptions:
+            return SUBSCRIBED
+        return NORMAL
+
+    @property
+    def subscriptions(self) -> int:
+        return len(self.channels) + len(self.patterns) + len(self.shard_channels)
+
+    def retable(self) -> None:
+        """Pick the table of the present mode."""
+        self.table = self.hub.table(self.codec, self.mode)
+
+    def log_in(self, user: bytes = b"default") -> None:
+        self.user = user
+        self.authenticated = self.parser.authenticated = True
+        self.retable()
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the client: run what they complete, leave the replies in ``out``."""
+        parser = self.parser
+        requests = parser.parse(data)
+        if self.stopped:
+            self.backlog.extend(requests)
+        else:
+            self.run(requests)
+            while not parser.authenticated and not self.stopped and parser.error is None:
+                # One at a time while the client has yet to log in: AUTH may lift the limits.
+                requests = parser.parse_buffer(1)
+                if not requests:
+                    break
+                self.run(requests)
+        if parser.error is not None and not self.closing:
+            self._fail_protocol()
+
+    def _fail_protocol(self) -> None:
+        if not self.stopped:
+            self.reply(self.codec.error(f"ERR Protocol error: {self.parser.error}"))
+        self.closing = True
+
+    def run(self, requests: list[Argv]) -> None:
+        """Run requests in order until one stops the session; the rest go to the backlog."""
+        hub = self.hub
+        hub.current = self
+        execute = self.execute
+        pending = iter(requests)
+        for argv in pending:
+            reply = execute(argv)
+            if reply is not NO_REPLY:
+                self.reply(reply)
+            if hub.pending:
+                hub.drain()
+            if self.stopped or self.closing:
+                self.backlog.extend(pending)
+        hub.current = None
+
+    def call(self, argv: Argv) -> Any:
+        """Run one request of a client in this process, and all that follows from it; the reply."""
+        hub = self.hub
+        before, hub.current = hub.current, self
+        reply = self.execute(argv)
+        hub.current = before
+        if hub.pending and before is None:
+            hub.drain()
+        return reply
+
+    def execute(self, argv: Argv, table: Table | None = None) -> Any:
+        """Look the command up, run it, count it; its reply in the session's codec."""
+        started = perf_counter_ns()
+        entry: Entry | None = None
+        try:
+            entry = (self.table if table is None else table)[argv[0]]
+            self.command = entry.command
+            reply = entry.run(self, argv)
+        except StoreError as error:
+            reply = self._failed(error, entry, argv)
+            if isinstance(error, CommandRejected):
+                return reply
+        except Exception:
+            reply = self.hub.crashed(self, argv)
+        stats = entry.stats  # type: ignore[union-attr]
+        took = perf_counter_ns() - started
+        stats.buckets[took.bit_length()] += 1
+        stats.nanos += took
+        if took >= self.hub.slow_nanos:
+            self.hub.was_slow(self, argv, took)
+        return reply
+
+    def _failed(self, error: StoreError, entry: Entry | None, argv: Argv) -> Any:
+        """The error reply; counts it, and spoils a transaction that the command should have joined."""
+        text = unknown_command_text(argv) if isinstance(error, UnknownCommand) else str(error)
+        if isinstance(error, CommandRejected):
+            if entry is not None:
+                entry.stats.rejected += 1
+            if self.in_multi:
+                self.tx_aborted = True
+        elif entry is not None:
+            entry.stats.failed += 1
+        self.hub.count_error(text)
+        return self.codec.error(text)
+
+    # -- stopping and going on ---------------------------------------------------------------------
+
+    def wait(self, block: Block, command: Command, argv: Argv) -> Any:
+        """Block until a key is ready or the time is over; returns NO_REPLY."""
+        self.stopped = True
+        self.hub.block(self, block, command, argv)
+        return NO_REPLY
+
+    def postpone(self, argv: Argv) -> Any:
+        """Put this request off until the pause is over; returns NO_REPLY."""
+        self.stopped = True
+        self.backlog.appendleft(argv)
+        self.hub.postponed.append(self)
+        return NO_REPLY
+
+    def is_paused(self, command: Command, argv: Argv) -> bool:
+        return self.hub.pauses(self, command, argv)
+
+    @property
+    def queue_grows(self) -> bool:
+        """Whether the MULTI queue has a command that may grow the data."""
+        find = self.hub.find
+        return any((found := find(argv[0])) is not None and "denyoom" in found.flags for argv in self.queue)
+
+    def resume(self, reply: Any = NO_REPLY) -> None:
+        """End a stop with the reply to the command that stopped, and run the backlog."""
+        self.stopped = False
+        self.waiting = None
+        if reply is not NO_REPLY:
+            self.reply(reply)
+        if self.backlog and not self.closing:
+            requests = list(self.backlog)
+            self.backlog.clear()
+            before = self.hub.current
+            self.run(requests)
+            self.hub.current = before
+        if self.parser.error is not None and not self.closing:
+            self._fail_protocol()
+        self.wake()
+
+    def push(self, message: Any) -> None:
+        """An out-of-band message, encoded for this session's codec."""
+        self.out.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.transport is not None and self.hub.current is not self:
+            self.transport.wake()
+
+    def discard(self) -> None:
+        """Leave MULTI and forget the queue and the watched keys."""
+        self.in_multi = False
+        self.queue = []
+        self.tx_aborted = False
+        self.hub.unwatch(self)
+        self.retable()
+
+    def close(self) -> None:
+        """Forget everything about this client."""
+        self.closing = True
+        self.backlog.clear()
+        self.hub.detach(self)
+
+
+def unknown_command_text(argv: Argv) -> str:
+    args = b""
+    for word in argv[1:]:
+        if len(args) >= 128:
+            break
+        args += b"'%b' " % word[: 128 - len(args)]
+    return "ERR unknown command '{}', with args beginning with: {}".format(
+        argv[0][:128].decode("utf-8", "surrogateescape"), args.decode("utf-8", "surrogateescape")
+    )

@@ -1,0 +1,241 @@
+"""Dispatch tables: what a word means to a session in its present mode.
+
+A session's mode is its table: names to entries whose ``run`` is compiled for the session's codec and
+wrapped by whatever the mode and the hub's features ask for (queueing under MULTI, the memory limit,
+MONITOR, ...). Nothing on the hot path asks about modes. A table fills itself on first use of a name.
+
+Must not know: sockets.
+"""
+
+from __future__ import annotations
+
+
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.kinds import Codec
+from kvstore.commands.registry import Argv, Command, CommandRejected, Run
+from kvstore.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.session import Session
+
+# A session's modes.
+NORMAL = "normal"
+MULTI = "multi"  # between MULTI and EXEC
+SUBSCRIBED = "subscribed"  # RESP2 client with subscriptions
+NOAUTH = "noauth"  # has yet to log in
+SCRIPT = "script"  # the calls of a running script
+
+# Features of a hub that change what commands do; each is in ``Hub.features`` while it is needed.
+MONITORED = "monitored"
+LIMITED = "limited"  # maxmemory is set
+PAUSED_ALL = "paused-all"
+PAUSED_WRITES = "paused-writes"
+BUSY = "busy"  # a script has run past its time
+
+# Spellings of command names that a table keeps; others are resolved at each call.
+_MOST_SPELLINGS = 2048
+_RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+_RUN_SUBSCRIBED = frozenset(
+    {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
+    | {"PING", "QUIT", "RESET"}
+)
+# Powers of two of nanoseconds that a command's duration is counted in.
+HISTOGRAM_BUCKETS = 64
+
+
+class UnknownCommand(CommandRejected):
+    """No such command; the session words the error, as it has argv."""
+
+
+class CommandStats:
+    """Counters of one command on one hub."""
+
+    __slots__ = ("buckets", "failed", "nanos", "rejected")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * HISTOGRAM_BUCKETS  # by bit length of the nanoseconds a call took
+        self.nanos = 0
+        self.rejected = 0
+        self.failed = 0
+
+    @property
+    def calls(self) -> int:
+        return sum(self.buckets)
+
+
+class Entry:
+    """A command in a table: how to run it there, and where its statistics are kept."""
+
+    __slots__ = ("command", "run", "stats")
+
+    def __init__(self, command: Command, run: Run, stats: CommandStats):
+        self.command = command
+        self.run = run
+        self.stats = stats
+
+
+class Table(dict[bytes, Entry]):
+    """Entries by name as the client spells it."""
+
+    __slots__ = ("codec", "features", "hub", "mode")
+
+    def __init__(self, hub: Hub, codec: Codec, mode: str, features: frozenset[str]):
+        super().__init__()
+        self.hub = hub
+        self.codec = codec
+        self.mode = mode
+        self.features = features
+
+    def __missing__(self, name: bytes) -> Entry:
+        command = self.hub.find(name)
+        if command is None:
+            raise UnknownCommand("")
+        canonical = command.name.encode()
+        entry = dict.get(self, canonical)
+        if entry is None:
+            entry = self[canonical] = self.entry(command)
+        if len(self) < _MOST_SPELLINGS:
+            self[name] = entry
+        return entry
+
+    def entry(self, command: Command) -> Entry:
+        """A new entry for the command (or subcommand), with the wrappers of this table."""
+        entry = Entry(command, command.body, self.hub.stats_of(command))
+        if command.subcommands and not command.arity == -1:
+            entry.run = _dispatch(self, entry)
+        elif command.subcommands:
+            entry.run = _dispatch_or_self(self, entry, self._wrapped(command))
+        else:
+            entry.run = self._wrapped(command)
+        return entry
+
+    def _wrapped(self, command: Command) -> Run:
+        """The command's run under this mode and these features; the last wrapper is asked first."""
+        run = command.compile(self.codec)
+        flags, features = command.flags, self.features
+        if self.mode == SCRIPT:
+            return _limited(self.hub, command, run, evict=False) if LIMITED in features else run
+        if MONITORED in features and "skip_monitor" not in flags and "admin" not in flags:
+            run = _monitored(self.hub, run)
+        if self.mode == MULTI and command.name not in _RUN_IN_MULTI:
+            run = _queueing(self.codec, command)
+        if PAUSED_ALL in features or PAUSED_WRITES in features:
+            run = _pausing(command, run, PAUSED_ALL in features)
+        if BUSY in features and "allow_busy" not in flags:
+            run = _refusing(command, "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")
+        if self.mode == SUBSCRIBED and command.name not in _RUN_SUBSCRIBED:
+            run = _refusing(
+                command,
+                f"ERR Can't execute '{command.full_name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            )
+        if LIMITED in features:
+            run = _limited(self.hub, command, run)
+        if self.mode == NOAUTH and "no_auth" not in flags:
+            run = _refusing(command, "NOAUTH Authentication required.")
+        return run
+
+
+def _dispatch(table: Table, entry: Entry) -> Run:
+    """A container's run: find the subcommand, run it, and let the caller count it as its own."""
+    subentries: dict[bytes, Entry] = {}
+    command = entry.command
+
+    def run(session: Session, argv: Argv) -> Any:
+        if len(argv) < 2:
+            raise command.wrong_arity()
+        sub = subentries.get(argv[1])
+        if sub is None:
+            found = table.hub.find_sub(command, argv[1])
+            if found is None:
+                word = argv[1][:128].decode("utf-8", "surrogateescape")
+                raise CommandRejected(f"ERR unknown subcommand '{word}'. Try {command.name} HELP.")
+            sub = table.entry(found)
+            if len(subentries) < _MOST_SPELLINGS:
+                subentries[argv[1]] = sub
+        entry.stats = sub.stats
+        session.command = sub.command
+        return sub.run(session, argv)
+
+    return run
+
+
+def _dispatch_or_self(table: Table, entry: Entry, own: Run) -> Run:
+    """For COMMAND, which is a command of its own when it stands alone."""
+    dispatch, stats = _dispatch(table, entry), entry.stats
+
+    def run(session: Session, argv: Argv) -> Any:
+        if len(argv) > 1:
+            return dispatch(session, argv)
+        entry.stats = stats
+        return own(session, argv)
+
+    return run
+
+
+def _refusing(command: Command, text: str) -> Run:
+    def run(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        raise CommandRejected(text)
+
+    return run
+
+
+def _queueing(codec: Codec, command: Command) -> Run:
+    queued = codec.queued
+
+    def run(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        if "no_multi" in command.flags:
+            raise CommandRejected("ERR Command not allowed inside a transaction")
+        session.queue.append(argv)
+        return queued
+
+    return run
+
+
+def _limited(hub: Hub, command: Command, run: Run, evict: bool = True) -> Run:
+    """Make room first; refuse what would grow the data when there is none."""
+    denied = "denyoom" in command.flags
+
+    def run_limited(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        has_room = hub.make_room() if evict else hub.has_room
+        if not has_room and (denied or (session.queue_grows and command.name == "EXEC")):
+            raise _Oom()
+        return run(session, argv)
+
+    return run_limited
+
+
+class _Oom(OutOfMemoryError, CommandRejected):
+    pass
+
+
+def _monitored(hub: Hub, run: Run) -> Run:
+    def run_monitored(session: Session, argv: Argv) -> Any:
+        hub.feed_monitors(session, argv)
+        return run(session, argv)
+
+    return run_monitored
+
+
+def _pausing(command: Command, run: Run, everything: bool) -> Run:
+    """Put the command off until CLIENT PAUSE is over."""
+    flags = command.flags
+    waits = everything or "write" in flags or "may_replicate" in flags
+    if not waits and command.name not in ("EXEC", "EVAL", "EVALSHA"):
+        return run
+
+    def run_paused(session: Session, argv: Argv) -> Any:
+        if session.is_paused(command, argv):
+            return session.postpone(argv)
+        return run(session, argv)
+
+    return run_paused
+
+

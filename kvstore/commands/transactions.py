@@ -1,0 +1,96 @@
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+
+Between MULTI and EXEC the session's table queues. EXEC runs the queue as one unit: the hub drains
+after it, and no command of it blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.kinds import OK, Codec
+from kvstore.commands.registry import Argv, Command, CommandRejected, Family, Run, keys_at
+from kvstore.commands.tables import NORMAL
+from kvstore.errors import ResponseError
+
+if TYPE_CHECKING:
+    from kvstore.commands.session import Session
+
+family = Family("transactions", "transaction")
+
+_FLAGS = "noscript loading stale fast allow_busy"
+
+
+@family.command("MULTI", 1, _FLAGS, kind=OK, since="1.2.0")
+def multi(session: Session, argv: Argv) -> bool:
+    """Start queueing commands for EXEC. O(1)."""
+    if session.in_multi:
+        raise ResponseError("ERR MULTI calls can not be nested")
+    session.in_multi = True
+    session.retable()
+    return True
+
+
+@family.command("DISCARD", 1, _FLAGS, kind=OK, since="2.0.0")
+def discard(session: Session, argv: Argv) -> bool:
+    """Forget the queued commands and the watched keys. O(n) queued commands."""
+    if not session.in_multi:
+        raise ResponseError("ERR DISCARD without MULTI")
+    session.discard()
+    return True
+
+
+@family.command("WATCH", -2, _FLAGS, keys_at(1, -1, 1, "RO"), kind=OK, since="2.2.0")
+def watch(session: Session, argv: Argv) -> bool:
+    """Let the next EXEC fail if one of the keys changes before it. O(1) a key."""
+    if session.in_multi:
+        raise ResponseError("ERR WATCH inside MULTI is not allowed")
+    if not session.tx_dirty:
+        session.hub.watch(session, argv[1:])
+    return True
+
+
+@family.command("UNWATCH", 1, _FLAGS, kind=OK, since="2.2.0")
+def unwatch(session: Session, argv: Argv) -> bool:
+    """Forget all watched keys. O(1) a key."""
+    session.hub.unwatch(session)
+    return True
+
+
+def _compile_exec(command: Command, codec: Codec) -> Run:
+    def run(session: Session, argv: Argv) -> Any:
+        if len(argv) != 1:
+            raise command.wrong_arity()
+        if not session.in_multi:
+            raise ResponseError("ERR EXEC without MULTI")
+        for db, key in session.watched:
+            session.hub.ctx.database(db)._peek(key)  # one that has just expired counts as changed
+        aborted, dirty, queue = session.tx_aborted, session.tx_dirty, session.queue
+        session.discard()
+        if aborted:
+            raise ResponseError("EXECABORT Transaction discarded because of previous errors.")
+        if dirty:
+            return codec.null_array
+        return _run_queue(session, queue, codec)
+
+    return run
+
+
+def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
+    """The queued commands as one unit: one time for all, and none of them blocks."""
+    ctx = session.hub.ctx
+    before, may_block = ctx.frozen, session.may_block
+    ctx.frozen = ctx.now()
+    session.may_block = False
+    try:
+        execute, hub = session.execute, session.hub
+        replies = [execute(words, hub.table(session.codec, NORMAL)) for words in queue]
+        return codec.array(replies)
+    finally:
+        ctx.frozen, session.may_block = before, may_block
+
+
+@family.command("EXEC", 1, "noscript loading stale skip_slowlog", kind=OK, since="1.2.0", compile_with=_compile_exec)
+def exec_(session: Session, argv: Argv) -> Any:
+    """Run the queued commands as one unit. O(n) in the cost of the commands."""
+    raise CommandRejected("ERR EXEC runs by its compiled form")

@@ -1,0 +1,1 @@
+"""The event loop, listeners and connections: bytes in and out of sessions, nothing else."""
