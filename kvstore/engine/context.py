@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import random as _random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from kvstore.engine.eviction import Evictor
 
 if TYPE_CHECKING:
     from kvstore.engine.database import Database
@@ -56,13 +58,27 @@ class ManualClock:
 
 
 class Listener(Protocol):
-    """Hears of every mutation. Only buffers: it never calls the store."""
+    """Hears of every mutation. Only buffers: it never calls the store.
+
+    Subclass it to inherit the methods that one has no use for.
+    """
 
     def on_commit(self, db: int, effect: Effect, events: tuple[Event, ...]) -> None:
-        """``effect`` is the deterministic command that repeats the change; ``events`` are (name, key)."""
+        """``effect`` is the deterministic command that repeats the change; ``events`` are (name, key).
+
+        An empty effect: what changed in this database is part of the effect just committed in another
+        one (MOVE, COPY with DB). There is nothing to log, only keys that were touched.
+        """
 
     def on_event(self, db: int, name: str, key: bytes) -> None:
         """Something worth a notification that changed no data: a key missed, a key made."""
+
+    def on_clear(self, db: int, had: Container[bytes]) -> None:
+        """The database lost all its keys, which were ``had``. The commit of the effect follows."""
+
+    def on_swap(self, db: int, has: Container[bytes], other: int, other_has: Container[bytes]) -> None:
+        """Two databases swapped their data: ``db`` now has the keys ``has``, and ``other`` has
+        ``other_has``. A key in either was touched in both. The commit of the effect follows."""
 
 
 @dataclass(slots=True)
@@ -103,11 +119,11 @@ class Context:
         "clock",
         "count",
         "databases",
+        "evictor",
         "frozen",
         "limits",
         "listeners",
         "live",
-        "lru_clock_origin",
         "random",
         "stats",
     )
@@ -131,12 +147,16 @@ class Context:
         self.live = False
         self.frozen: int | None = None
         self.active_expire = True
-        self.lru_clock_origin = self.clock.now_ms()
+        self.evictor = Evictor(self)
 
     def now(self) -> int:
         """The time of this unit in milliseconds since the Unix epoch."""
         frozen = self.frozen
         return self.clock.now_ms() if frozen is None else frozen
+
+    def randbelow(self, n: int) -> int:
+        """A random index below ``n``."""
+        return int(self.random.random() * n)
 
     def database(self, index: int) -> Database:
         """The numbered database, made on first use. The caller has checked 0 <= index < count."""
@@ -144,6 +164,7 @@ class Context:
         if found is None:
             found = self.databases[index] = self._make(self, index)
             found.live = self.live
+            self.evictor.attach(found)
         return found
 
     def listen(self, listener: Listener) -> None:

@@ -6,7 +6,9 @@ Invariants
 - No empty container stays: whoever takes the last element removes the key (``_drop_if_empty``).
 - Every change of the data ends in ``dirty += 1`` and, while ``live``, one ``commit()`` with the
   deterministic effect and the (event, key) pairs it touched.
-- ``_order``, once made, has one entry for each key.
+- ``_order``, once made, has one entry for each key; ``_volatile`` one for each key with a deadline.
+- What belongs to the data (see ``_CONTENTS``, and whatever a family keeps in attributes of its own)
+  moves as one when two databases are swapped; a tap thus follows its data.
 - Every mutation looks its key up by ``_write`` (or calls ``_before_change``), so that whoever needs
   the old value (a snapshot under way) is asked first.
 
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 # Keys deleted in one go by a mutation that files a deadline, so that a store nobody ticks shrinks too.
 _DUE_PER_MUTATION = 2
+# The slots that SWAPDB swaps; ``__dict__`` goes along.
+_CONTENTS = ("_access", "_before_change", "_data", "_due", "_expires", "_on_access", "_order", "_volatile")
 
 
 def to_bytes(value: Any) -> bytes:
@@ -61,12 +65,14 @@ class Keyspace:
 
     __slots__ = (
         "__dict__",
+        "_access",
         "_before_change",
         "_data",
         "_due",
         "_expires",
         "_on_access",
         "_order",
+        "_volatile",
         "ctx",
         "dirty",
         "index",
@@ -82,9 +88,12 @@ class Keyspace:
         self._expires: dict[bytes, int] = {}
         self._due = DueBuckets()
         self._order: ScanOrder | None = None
+        self._volatile: ScanOrder | None = None
+        # When keys were last used, as the evictor writes it; None while nobody asks.
+        self._access: dict[bytes, int] | None = None
         # Called with a key about to be created, changed or deleted (snapshots); None when nobody asks.
         self._before_change: Callable[[bytes], None] | None = None
-        # Called with an existing key that a command reads or writes (LRU and LFU); None when nobody asks.
+        # Called with a key that a command reads, writes or has just made (LRU and LFU); None when nobody asks.
         self._on_access: Callable[[bytes], None] | None = None
         self.live = False
         self.dirty = 0
@@ -144,6 +153,8 @@ class Keyspace:
         self._data[key] = value
         if self._order is not None:
             self._order.added(key)
+        if self._on_access is not None:
+            self._on_access(key)
         if self.live:
             self._event("new", key)
 
@@ -152,7 +163,7 @@ class Keyspace:
         if key in self._data:
             self._data[key] = value
             if not keep_ttl and key in self._expires:
-                del self._expires[key]
+                self._clear_deadline(key)
         else:
             self._create(key, value)
 
@@ -160,9 +171,11 @@ class Keyspace:
         """Take away an existing key and its deadline (after a ``_write``)."""
         del self._data[key]
         if key in self._expires:
-            del self._expires[key]
+            self._clear_deadline(key)
         if self._order is not None:
             self._order.removed(key)
+        if self._access is not None:
+            self._access.pop(key, None)
 
     def _drop_if_empty(self, key: bytes, value: Any) -> bool:
         """Remove the key when its container has become empty; True if so. The caller commits."""
@@ -180,11 +193,17 @@ class Keyspace:
         if before is None or deadline_ms < before:
             self._due.file(key, deadline_ms)
             if before is None:
+                if self._volatile is not None:
+                    self._volatile.added(key)
                 self.expire_due(_DUE_PER_MUTATION)
 
     def _clear_deadline(self, key: bytes) -> bool:
         """Let a key live on; True if it had a deadline. The caller commits."""
-        return self._expires.pop(key, None) is not None
+        if self._expires.pop(key, None) is None:
+            return False
+        if self._volatile is not None:
+            self._volatile.removed(key)
+        return True
 
     def _expire_if_due(self, key: bytes) -> bool:
         """Delete ``key``, which has a deadline, if the deadline has passed; True if so."""
@@ -201,6 +220,16 @@ class Keyspace:
         self.dirty += 1
         if self.live:
             self.commit((b"DEL", key), ("expired", key))
+
+    def _evict(self, key: bytes) -> None:
+        """Delete an existing key to make room."""
+        if self._before_change is not None:
+            self._before_change(key)
+        self._remove(key)
+        self.ctx.stats.evicted += 1
+        self.dirty += 1
+        if self.live:
+            self.commit((b"DEL", key), ("evicted", key))
 
     def expire_due(self, most: int = 1 << 62) -> int:
         """Delete up to ``most`` keys whose bucket has passed; how many entries were looked at."""
@@ -236,15 +265,41 @@ class Keyspace:
             order = self._order = ScanOrder(self._data)
         return order
 
-    def _clear(self) -> None:
-        """Empty the database. The caller commits."""
+    def _volatile_order(self) -> ScanOrder:
+        """The order list of the keys that have a deadline, made now if this is the first need."""
+        order = self._volatile
+        if order is None:
+            order = self._volatile = ScanOrder(self._expires)
+        return order
+
+    def _clear(self) -> int:
+        """Empty the database; how many keys went. The caller commits."""
+        had = self._data
         if self._before_change is not None:
-            for key in self._data:
+            for key in had:
                 self._before_change(key)
         self._data = {}
         self._expires = {}
         self._due.clear()
         self._order = None
+        self._volatile = None
+        if self._access is not None:
+            self._access.clear()
+        if self.live:
+            for listener in self.ctx.listeners:
+                listener.on_clear(self.index, had)
+        return len(had)
+
+    def _swap(self, other: Keyspace) -> None:
+        """Swap all data with another database. The caller commits. O(1)."""
+        for name in _CONTENTS:
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
+        self.__dict__, other.__dict__ = other.__dict__, self.__dict__
+        if self.live:
+            for listener in self.ctx.listeners:
+                listener.on_swap(self.index, self._data, other.index, other._data)
 
     # -- the exit ----------------------------------------------------------------------------------
 
@@ -264,6 +319,10 @@ class Keyspace:
         self._due.check(self._expires)
         if self._order is not None:
             self._order.check(set(self._data))
+        if self._volatile is not None:
+            self._volatile.check(set(self._expires))
+        # Nobody remembers the use of a key that is gone.
+        assert self._access is None or self._access.keys() <= self._data.keys()
         for key, value in self._data.items():
             assert type(key) is bytes
             # Only strings may be empty.

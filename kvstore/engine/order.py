@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-# Dead entries swept for each new one while more than half of the list is dead.
+# Entries looked at for each one that comes or goes while more than half of the list is dead.
 _SWEEP_STEP = 4
 
 
@@ -48,10 +48,10 @@ class ScanOrder:
 
     def removed(self, element: bytes) -> None:
         """``element`` was live and now is not."""
-        self.dead.add(element)
-        if len(self.dead) == len(self.entries):
-            self.entries.clear()
-            self.dead.clear()
+        dead = self.dead
+        dead.add(element)
+        if len(dead) * 2 > len(self.entries):
+            self._sweep()
 
     def _sweep(self) -> None:
         """Free a few dead entries, walking down so that a freed place is refilled from above."""

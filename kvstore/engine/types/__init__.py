@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kvstore.engine.context import Effect, Limits
+if TYPE_CHECKING:
+    from kvstore.engine.context import Effect, Limits
 
 Value = Any  # bytes, or a container registered in TYPES
 
