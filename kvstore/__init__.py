@@ -1,1 +1,62 @@
-"""kvstore: a Redis-compatible data-structure store that lives inside a Python process."""
+"""kvstore: a Redis-compatible data-structure store that lives inside a Python process.
+
+    from kvstore import Store
+
+    store = Store()
+    store.set("greeting", "hello", ex=60)
+    store.rpush("queue", "a", "b")
+
+``Store`` has redis-py's methods. ``open()`` gives a store or a client by URL; ``serve()`` a server in
+this process. Nothing here holds logic; what is heavy is imported when it is first named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvstore.engine.context import ManualClock
+from kvstore.errors import (
+    DataError,
+    NoScriptError,
+    OutOfMemoryError,
+    ResponseError,
+    StoreError,
+    WatchError,
+    WrongThreadError,
+    WrongTypeError,
+)
+from kvstore.store import Store
+
+if TYPE_CHECKING:
+    from kvstore.net.embedded import serve
+    from kvstore.opening import open
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "ManualClock",
+    "NoScriptError",
+    "OutOfMemoryError",
+    "ResponseError",
+    "Store",
+    "StoreError",
+    "WatchError",
+    "WrongThreadError",
+    "WrongTypeError",
+    "__version__",
+    "open",
+    "serve",
+]
+
+_LAZY = {"open": "kvstore.opening", "serve": "kvstore.net.embedded"}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'kvstore' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value

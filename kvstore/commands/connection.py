@@ -81,7 +81,19 @@ def auth(session: Session, argv: Argv) -> bool:
     return True
 
 
-@family.command("HELLO", -1, _LOGIN_FLAGS, kind=TREE, since="6.0.0")
+def _compile_in_new_protocol(command: Command, codec: Codec) -> Run:
+    """For commands that change the protocol: the answer is already in the new one."""
+
+    def run(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        value = command.body(session, argv)
+        return session.codec.of(command.kind)(value)
+
+    return run
+
+
+@family.command("HELLO", -1, _LOGIN_FLAGS, kind=TREE, since="6.0.0", compile_with=_compile_in_new_protocol)
 def hello(session: Session, argv: Argv) -> dict[bytes, Any]:
     """Change the protocol, log in and set the name in one go; what server this is. O(1)."""
     words = Args(argv, 1)
@@ -140,7 +152,7 @@ def quit_(session: Session, argv: Argv) -> bool:
     return True
 
 
-@family.command("RESET", 1, _LOGIN_FLAGS, kind=STATUS, since="6.2.0")
+@family.command("RESET", 1, _LOGIN_FLAGS, kind=STATUS, since="6.2.0", compile_with=_compile_in_new_protocol)
 def reset(session: Session, argv: Argv) -> str:
     """Bring the connection back to the state of a new one. O(1)."""
     hub = session.hub

@@ -173,7 +173,9 @@ class Hub:
         name = argv[0][:64].decode("utf-8", "replace")
         log.exception("internal error in command %r", name)
         self.count_error("ERR")
-        return session.codec.error(f"ERR internal error in command '{name}'; the server's log has the details")
+        return session.codec.error(
+            f"ERR internal error in command '{name}'; the server's log has the details"
+        )
 
     def was_slow(self, session: Session, argv: Argv, nanos: int) -> None:
         for hook in self.slow_hooks:
@@ -349,8 +351,7 @@ class Hub:
             return True
         if command.name == "EXEC":
             return any(
-                (found := self.find(queued[0])) is not None
-                and bool(found.flags & {"write", "may_replicate"})
+                (found := self.find(queued[0])) is not None and bool(found.flags & {"write", "may_replicate"})
                 for queued in session.queue
             )
         return False

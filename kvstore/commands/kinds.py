@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvstore import resp
-from kvstore.resp import OK as OK_STATUS
 from kvstore.resp import BULK_HEADERS, QUEUED, ErrorReply, RespSet, encode2, encode3, encode_int
+from kvstore.resp import OK as OK_STATUS
 
 Shape = Callable[[Any], Any]
 

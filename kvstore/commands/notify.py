@@ -19,14 +19,9 @@ _CLASSES: dict[str, str] = {
         ("lpush", "rpush", "lpop", "rpop", "linsert", "lset", "lrem", "ltrim", "sortstore", "lmove"), "l"
     ),
     **dict.fromkeys(("sadd", "srem", "spop", "sinterstore", "sunionstore", "sdiffstore"), "s"),
+    **dict.fromkeys(("hset", "hincrby", "hincrbyfloat", "hdel", "hexpire", "hexpired", "hpersist"), "h"),
     **dict.fromkeys(
-        ("hset", "hincrby", "hincrbyfloat", "hdel", "hexpire", "hexpired", "hpersist"), "h"
-    ),
-    **dict.fromkeys(
-        (
-            "zadd zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zdiffstore zinterstore "
-            "zunionstore zrangestore zpopmin zpopmax geosearchstore georadiusstore"
-        ).split(),
+        ["zadd", "zincr", "zrem", "zremrangebyscore", "zremrangebyrank", "zremrangebylex", "zdiffstore", "zinterstore", "zunionstore", "zrangestore", "zpopmin", "zpopmax", "geosearchstore", "georadiusstore"],
         "z",
     ),
     "expired": "x",

@@ -129,7 +129,9 @@ _bind(
     -1,
     "2.0.0",
     _unsubscribing(
-        b"punsubscribe", lambda s, pattern: s.hub.channels.unsubscribe_pattern(s, pattern), lambda s: s.patterns
+        b"punsubscribe",
+        lambda s, pattern: s.hub.channels.unsubscribe_pattern(s, pattern),
+        lambda s: s.patterns,
     ),
     "Stop listening to patterns, or to all. O(n) patterns.",
 )

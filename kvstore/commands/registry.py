@@ -291,9 +291,7 @@ class Family:
         tips: tuple[str, ...],
     ) -> Command:
         own_flags = frozenset(flags.split())
-        command = Command(
-            name.split()[-1], arity, own_flags, keys, body, kind, self.group, since, tips=tips
-        )
+        command = Command(name.split()[-1], arity, own_flags, keys, body, kind, self.group, since, tips=tips)
         command.categories = _categories(own_flags, self.category, categories)
         words = name.split()
         if len(words) == 2:

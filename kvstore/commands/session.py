@@ -45,7 +45,9 @@ class Waiting:
 
     __slots__ = ("argv", "block", "command", "keys", "since_ms")
 
-    def __init__(self, block: Block, command: Command, argv: Argv, keys: list[tuple[int, bytes]], since_ms: int):
+    def __init__(
+        self, block: Block, command: Command, argv: Argv, keys: list[tuple[int, bytes]], since_ms: int
+    ):
         self.block = block
         self.command = command
         self.argv = argv

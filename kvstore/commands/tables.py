@@ -9,7 +9,6 @@ Must not know: sockets.
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import Codec
@@ -124,7 +123,10 @@ class Table(dict[bytes, Entry]):
         if PAUSED_ALL in features or PAUSED_WRITES in features:
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
-            run = _refusing(command, "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")
+            run = _refusing(
+                command,
+                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            )
         if self.mode == SUBSCRIBED and command.name not in _RUN_SUBSCRIBED:
             run = _refusing(
                 command,
@@ -237,5 +239,3 @@ def _pausing(command: Command, run: Run, everything: bool) -> Run:
         return run(session, argv)
 
     return run_paused
-
-

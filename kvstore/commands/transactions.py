@@ -90,7 +90,9 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         ctx.frozen, session.may_block = before, may_block
 
 
-@family.command("EXEC", 1, "noscript loading stale skip_slowlog", kind=OK, since="1.2.0", compile_with=_compile_exec)
+@family.command(
+    "EXEC", 1, "noscript loading stale skip_slowlog", kind=OK, since="1.2.0", compile_with=_compile_exec
+)
 def exec_(session: Session, argv: Argv) -> Any:
     """Run the queued commands as one unit. O(n) in the cost of the commands."""
     raise CommandRejected("ERR EXEC runs by its compiled form")

@@ -53,7 +53,9 @@ class _Portable:
 
     @staticmethod
     def _bits(events: int) -> int:
-        return (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & WRITE else 0)
+        return (selectors.EVENT_READ if events & READ else 0) | (
+            selectors.EVENT_WRITE if events & WRITE else 0
+        )
 
     def register(self, fd: int, events: int) -> None:
         self._selector.register(fd, self._bits(events) or selectors.EVENT_READ)

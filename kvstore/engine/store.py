@@ -1,0 +1,180 @@
+"""The engine's Store: one database of a context of its own, confined to the thread that made it.
+
+Confinement costs the methods nothing: a confined class shadows the slot that holds the data with a
+property that checks the thread, so that every way to the data is checked and no method has a line
+for it. Decoding works by a second class whose public methods wrap those of a raw store.
+
+No command logic here.
+"""
+
+from __future__ import annotations
+
+import functools
+import random as _random
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from typing import Any
+
+from kvstore.engine.context import Clock, Context
+from kvstore.engine.database import Database
+from kvstore.engine.keyspace import Keyspace
+from kvstore.errors import WrongThreadError
+
+_data_slot = Keyspace.__dict__["_data"]
+
+
+class Store(Database):
+    """A data-structure store in this process, with redis-py's methods.
+
+    ``db``: the number of the database this object is. ``decode_responses``: give ``str`` instead of
+    ``bytes``. ``check_same_thread``: refuse calls of other threads (WrongThreadError); when lifted,
+    the caller must make sure that only one thread is in the store at a time. ``clock``, ``random``
+    (a ``random.Random`` or a seed): injected time and randomness.
+    """
+
+    decode_responses = False
+    DECODE_THEMSELVES: frozenset[str] = frozenset()
+
+    def __new__(
+        cls, *args: Any, decode_responses: bool = False, check_same_thread: bool = True, **kwargs: Any
+    ) -> Any:
+        if decode_responses:
+            return object.__new__(_decoding(cls))
+        return object.__new__(_confined(cls) if check_same_thread else cls)
+
+    def __init__(
+        self,
+        *,
+        db: int = 0,
+        decode_responses: bool = False,
+        check_same_thread: bool = True,
+        clock: Clock | None = None,
+        random: _random.Random | int | str | None = None,
+        databases: int = 16,
+    ):
+        if not 0 <= db < databases:
+            raise ValueError(f"db must be between 0 and {databases - 1}")
+        if random is not None and not isinstance(random, _random.Random):
+            random = _random.Random(random)
+        ctx = Context(self._sibling, databases=databases, clock=clock, random=random)
+        self._adopt(ctx, db)
+        ctx.databases[db] = self
+
+    def _adopt(self, ctx: Context, index: int) -> None:
+        """Become database ``index`` of the context."""
+        Keyspace.__init__(self, ctx, index)
+
+    def _sibling(self, ctx: Context, index: int) -> Database:
+        sibling = object.__new__(type(self))
+        sibling._adopt(ctx, index)
+        return sibling
+
+    def database(self, index: int) -> Store:
+        """Another numbered database of the same store. O(1)."""
+        if not 0 <= index < self.ctx.count:
+            raise ValueError(f"index must be between 0 and {self.ctx.count - 1}")
+        found = self.ctx.database(index)
+        assert isinstance(found, Store)
+        return found
+
+
+class _Confined:
+    """Mixed in before a Store class: the data is for one thread only."""
+
+    _thread: int
+
+    def _adopt(self, ctx: Context, index: int) -> None:
+        self._thread = get_ident()
+        super()._adopt(ctx, index)  # type: ignore[misc]
+
+    @property
+    def _data(self) -> dict[bytes, Any]:
+        if get_ident() != self._thread:
+            raise WrongThreadError(
+                "a Store can only be used in the thread that made it: it was made in thread "
+                f"{self._thread} and this is thread {get_ident()}"
+            )
+        return _data_slot.__get__(self)  # type: ignore[no-any-return]
+
+    @_data.setter
+    def _data(self, data: dict[bytes, Any]) -> None:
+        _data_slot.__set__(self, data)
+
+
+@functools.cache
+def _confined(cls: type) -> type:
+    """The confined variant of a Store class."""
+    if issubclass(cls, _Confined):
+        return cls
+    return type(cls.__name__, (_Confined, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def decode(value: Any) -> Any:
+    """``str`` for every ``bytes`` in a result, however deep."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        return {decode(key): decode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return type(value)(map(decode, value))
+    if isinstance(value, Store):
+        return decoding_view(value)
+    if isinstance(value, Iterator):
+        return map(decode, value)
+    return value
+
+
+class _Decoding:
+    """Mixed in before a Store class: public methods are those of ``_raw``, their results decoded.
+
+    Methods named in ``DECODE_THEMSELVES`` run on this object, as they build on its public methods.
+    """
+
+    decode_responses = True
+    _raw: Store
+
+    def __init__(self, **kwargs: Any):
+        kwargs.pop("decode_responses", None)
+        _view(self, type(self).__mro__[2](**kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._raw, name)
+
+
+def _view(decoding: Any, raw: Store) -> Any:
+    decoding._raw = raw
+    decoding.ctx, decoding.index = raw.ctx, raw.index
+    return decoding
+
+
+def decoding_view(raw: Store) -> Any:
+    """A Store on the same data that gives ``str``."""
+    cls = _decoding(type(raw))
+    return _view(object.__new__(cls), raw)
+
+
+def _decoded(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return decode(getattr(self._raw, name)(*args, **kwargs))
+
+    return call
+
+
+@functools.cache
+def _decoding(cls: type[Store]) -> type:
+    """The decoding variant of a Store class."""
+    wrapped: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    for name in dir(cls):
+        method = getattr(cls, name)
+        public = not name.startswith("_") or name in (
+            "__getitem__",
+            "__contains__",
+            "__setitem__",
+            "__delitem__",
+        )
+        if public and name not in cls.DECODE_THEMSELVES and callable(method):
+            wrapped[name] = _decoded(name, method)
+    return type(cls.__name__, (_Decoding, cls), wrapped)

@@ -1,0 +1,1 @@
+"""redis-py clients whose commands run on a store in this process. Needs the ``redis`` extra."""

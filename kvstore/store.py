@@ -1,0 +1,237 @@
+"""The public Store: the engine's, plus the methods that need the command layer.
+
+The command layer (a hub and one session) is made on first need, so a script that only calls typed
+methods never loads it. Methods that redis-py has and that are about a server rather than about data
+(``info``, ``config_get``, ``client_list``, ...) are redis-py's own, run by ``client()``.
+
+No command logic here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kvstore import errors
+from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
+from kvstore.engine.store import Store as EngineStore
+from kvstore.resp import ErrorReply
+
+if TYPE_CHECKING:
+    import redis
+
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.session import Session
+    from kvstore.pipeline import Pipeline
+    from kvstore.pubsub import PubSub
+    from kvstore.scripts import Script
+
+
+class Store(EngineStore):
+    __doc__ = EngineStore.__doc__
+
+    # These build on public methods, and so decode when those do.
+    DECODE_THEMSELVES = frozenset({"pipeline", "transaction", "pubsub", "client", "lock", "register_script"})
+
+    _hub_made: Hub | None = None
+    _session_made: Session | None = None
+    _client_made: redis.Redis | None = None
+
+    @property
+    def _hub(self) -> Hub:
+        """The hub of this store's context, shared by its databases."""
+        hub = self._hub_made
+        if hub is None:
+            from kvstore.commands.hub import Hub
+
+            hub = Hub(self.ctx)
+            for database in (self, *self.ctx.databases.values()):
+                if isinstance(database, Store):
+                    database._hub_made = hub
+        return hub
+
+    @property
+    def _session(self) -> Session:
+        """The session in which this database's own commands run."""
+        session = self._session_made
+        if session is None:
+            session = self._session_made = self.new_session()
+        return session
+
+    def new_session(self) -> Session:
+        """A session on this database whose replies are trees, for the facades of this package."""
+        from kvstore.commands.kinds import TREE2
+        from kvstore.commands.session import Session
+
+        session = Session(self._hub, TREE2)
+        session.db = self
+        return session
+
+    def _adopt(self, ctx: Any, index: int) -> None:
+        super()._adopt(ctx, index)
+        for database in ctx.databases.values():
+            if isinstance(database, Store) and database._hub_made is not None:
+                self._hub_made = database._hub_made
+                break
+
+    # -- raw commands ------------------------------------------------------------------------------
+
+    def call(self, *words: EncodableT) -> Any:
+        """Run any command by its words; the reply as RESP2 has it: bytes, int, list or None.
+
+        Raises the error reply as a ResponseError. ``call("SET", "k", 1)`` is ``b"OK"``.
+        """
+        reply = self._session.call([to_bytes(word) for word in words])
+        if isinstance(reply, ErrorReply):
+            raise _as_exception(reply.decode("utf-8", "surrogateescape"))
+        return reply
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run any command by its words, with the result that redis-py gives (needs ``redis``)."""
+        return self.client().execute_command(*args, **options)
+
+    def ping(self, **kwargs: Any) -> bool:
+        """True: the store is there. O(1)."""
+        return bool(self.call("PING") == b"PONG")
+
+    def echo(self, value: EncodableT) -> bytes:
+        """The value given. O(1)."""
+        return to_bytes(value)
+
+    def time(self, **kwargs: Any) -> tuple[int, int]:
+        """Seconds since the Unix epoch, and microseconds, by the store's clock. O(1)."""
+        seconds, ms = divmod(self.ctx.now(), 1000)
+        return seconds, ms * 1000
+
+    # -- scripts -----------------------------------------------------------------------------------
+
+    def eval(self, script: str | bytes, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """Run a Lua script as one unit (needs ``lua``). Raises ResponseError on a script's error."""
+        return self.call("EVAL", script, numkeys, *keys_and_args)
+
+    def eval_ro(self, script: str | bytes, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """As ``eval``, for a script that only reads."""
+        return self.call("EVAL_RO", script, numkeys, *keys_and_args)
+
+    def evalsha(self, sha: str | bytes, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """Run a cached script by its SHA1. Raises NoScriptError when it is not cached."""
+        return self.call("EVALSHA", sha, numkeys, *keys_and_args)
+
+    def evalsha_ro(self, sha: str | bytes, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """As ``evalsha``, for a script that only reads."""
+        return self.call("EVALSHA_RO", sha, numkeys, *keys_and_args)
+
+    def script_load(self, script: str | bytes) -> bytes:
+        """Cache a script; its SHA1 in hexadecimal."""
+        return bytes(self.call("SCRIPT", "LOAD", script))
+
+    def script_exists(self, *args: str | bytes) -> list[bool]:
+        """Whether each script, named by its SHA1, is cached."""
+        return [bool(found) for found in self.call("SCRIPT", "EXISTS", *args)]
+
+    def script_flush(self, sync_type: str | None = None) -> bool:
+        """Forget all cached scripts."""
+        words = [] if sync_type is None else [sync_type]
+        return bool(self.call("SCRIPT", "FLUSH", *words) == b"OK")
+
+    def register_script(self, script: str | bytes) -> Script:
+        """A callable for the script: ``script(keys=[...], args=[...])``."""
+        from kvstore.scripts import Script
+
+        return Script(self, script)
+
+    # -- messages, transactions, clients -------------------------------------------------------------
+
+    def publish(self, channel: KeyT, message: EncodableT, **kwargs: Any) -> int:
+        """Send a message to a channel; how many subscribers got it. O(subscribers + patterns)."""
+        return int(self.call("PUBLISH", channel, message))
+
+    def spublish(self, shard_channel: KeyT, message: EncodableT) -> int:
+        """Send a message to a shard channel; how many subscribers got it. O(subscribers)."""
+        return int(self.call("SPUBLISH", shard_channel, message))
+
+    def pubsub(self, **kwargs: Any) -> PubSub:
+        """A subscriber to channels of this store."""
+        from kvstore.pubsub import PubSub
+
+        return PubSub(self, **kwargs)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Gather calls and run them at once by ``execute()``; one unit, as nothing runs in between."""
+        from kvstore.pipeline import Pipeline
+
+        return Pipeline(self, transaction, shard_hint)
+
+    def transaction(
+        self,
+        func: Callable[[Pipeline], Any],
+        *watches: KeyT,
+        shard_hint: str | None = None,
+        value_from_callable: bool = False,
+        watch_delay: float | None = None,
+    ) -> Any:
+        """Run ``func`` with a pipeline that watches the keys, until it went through unchanged."""
+        from kvstore.pipeline import run_transaction
+
+        return run_transaction(self, func, watches, shard_hint, value_from_callable, watch_delay)
+
+    def client(self, **kwargs: Any) -> redis.Redis:
+        """A redis-py client on the same data, for use in the same thread (needs ``redis``).
+
+        Keyword arguments are redis-py's (``decode_responses``, ``protocol``, ...).
+        """
+        kwargs.setdefault("decode_responses", self.decode_responses)
+        if len(kwargs) > 1 or kwargs["decode_responses"] != self.decode_responses:
+            return self._new_client(**kwargs)
+        if self._client_made is None:
+            self._client_made = self._new_client(**kwargs)
+        return self._client_made
+
+    def _new_client(self, **kwargs: Any) -> redis.Redis:
+        try:
+            from kvstore.fake.connection import loopback_client
+        except ImportError as error:
+            raise errors.StoreError("redis-py is not installed: pip install 'kvstore[redis]'") from error
+        return loopback_client(self._hub, self.index, **kwargs)
+
+    def lock(self, name: KeyT, *args: Any, **kwargs: Any) -> Any:
+        """redis-py's Lock on this store (needs ``redis`` and ``lua``)."""
+        return self.client().lock(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        """redis-py's methods about servers and connections, run by ``client()``."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            return getattr(self.client(), name)
+        except errors.StoreError as error:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r} ({error})"
+            ) from None
+
+    def close(self) -> None:
+        """Close the clients and subscriptions that this object made."""
+        if self._client_made is not None:
+            self._client_made.close()
+            self._client_made = None
+        if self._session_made is not None:
+            self._session_made.close()
+            self._session_made = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+_CLASSES: dict[str, type[errors.ResponseError]] = {
+    "WRONGTYPE": errors.WrongTypeError,
+    "OOM": errors.OutOfMemoryError,
+    "NOSCRIPT": errors.NoScriptError,
+}
+
+
+def _as_exception(text: str) -> errors.ResponseError:
+    """The exception of an error reply, by its code."""
+    return _CLASSES.get(text.split(" ", 1)[0], errors.ResponseError)(text)
