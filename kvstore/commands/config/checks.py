@@ -13,7 +13,7 @@ from typing import Final
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9.-]*")
 _LONGEST_HOSTNAME: Final = 255
 # The line of a node in the cluster's file is split at these.
-_NODENAME_REFUSED: Final = frozenset("!#$%&()*+;<>?@[]^{|}~")
+_NODENAME_REFUSED: Final = frozenset("\0!#$%&()*+;<>?@[]^{|}~")
 _TITLE_VARIABLES: Final = frozenset(
     {"title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"}
 )

@@ -245,7 +245,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "hidden",
         ),
         _kept("ignore-warnings", _MAYBE_EMPTY, "", "the machine is not checked for kernel bugs"),
-        _kept("availability-zone", _MAYBE_EMPTY, "", "only shown", since=_V72),
+        _kept("availability-zone", Text(keep_empty=True, binary=True), "", "only shown", since=_V72),
         _kept("extended-redis-compatibility", _BOOL, False, "Redis's names are always given", since=_V72),
         _kept(
             "oom-score-adj",
@@ -497,7 +497,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _kept("cluster-allow-pubsubshard-when-down", _BOOL, True, _CLUSTER),
         _kept("cluster-link-sendbuf-limit", _UNSIGNED_SIZE, 0, _CLUSTER),
         _kept("cluster-announce-hostname", Text(hostname), "", _CLUSTER),
-        _kept("cluster-announce-human-nodename", Text(human_nodename), "", _CLUSTER, since=_V72),
+        _kept("cluster-announce-human-nodename", Text(human_nodename, binary=True), "", _CLUSTER, since=_V72),
         _kept("cluster-announce-ip", _TEXT, "", _CLUSTER),
         _kept("cluster-announce-client-ipv4", Text(ipv4), "", _CLUSTER, since=_V72),
         _kept("cluster-announce-client-ipv6", Text(ipv6), "", _CLUSTER, since=_V72),

@@ -487,7 +487,7 @@ class OomScores(Kind):
             raise Refused(WRONG_COUNT)
         scores = tuple(parse_strtoll(word) for word in words)
         found = tuple(score for score in scores if score is not None and -2000 <= score <= 2000)
-        if len(found) != 3 or b"" in words:
+        if len(found) != 3:
             raise Refused("Invalid oom-score-adj-values, elements must be between -2000 and 2000.")
         return found
 
