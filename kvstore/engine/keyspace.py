@@ -7,8 +7,8 @@ Invariants
 - Every change of the data ends in ``dirty += 1`` and, while ``live``, one ``commit()`` with the
   deterministic effect and the (event, key) pairs it touched.
 - ``_order``, once made, has one entry for each key; ``_volatile`` one for each key with a deadline.
-- What belongs to the data (see ``_CONTENTS``, and whatever a family keeps in attributes of its own)
-  moves as one when two databases are swapped; a tap thus follows its data.
+- What belongs to the data (``_contents``) moves as one when two databases are swapped; a tap thus
+  follows its data.
 - Every mutation looks its key up by ``_write`` (or calls ``_before_change``), so that whoever needs
   the old value (a snapshot under way) is asked first.
 
@@ -18,7 +18,7 @@ Costs: lookup O(1). Must not know: argv, replies, sessions, what a value is made
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.engine.expiry import DueBuckets
@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 # Keys deleted in one go by a mutation that files a deadline, so that a store nobody ticks shrinks too.
 _DUE_PER_MUTATION = 2
-# The slots that SWAPDB swaps; ``__dict__`` goes along.
-_CONTENTS = ("_access", "_before_change", "_data", "_due", "_expires", "_on_access", "_order", "_volatile")
 
 
 def to_bytes(value: Any) -> bytes:
@@ -81,6 +79,18 @@ class Keyspace:
 
     _data: dict[bytes, Value]
 
+    # The attributes that SWAPDB swaps. A family that keeps more beside the data adds its own.
+    _contents: ClassVar[tuple[str, ...]] = (
+        "_access",
+        "_before_change",
+        "_data",
+        "_due",
+        "_expires",
+        "_on_access",
+        "_order",
+        "_volatile",
+    )
+
     def __init__(self, ctx: Context, index: int):
         self.ctx = ctx
         self.index = index
@@ -93,7 +103,7 @@ class Keyspace:
         self._access: dict[bytes, int] | None = None
         # Called with a key about to be created, changed or deleted (snapshots); None when nobody asks.
         self._before_change: Callable[[bytes], None] | None = None
-        # Called with a key that a command reads, writes or has just made (LRU and LFU); None when nobody asks.
+        # Called with a key that a command reads, writes or made (LRU and LFU); None when nobody asks.
         self._on_access: Callable[[bytes], None] | None = None
         self.live = False
         self.dirty = 0
@@ -120,8 +130,19 @@ class Keyspace:
             return value
         raise WrongTypeError
 
+    def _look(self, key: bytes) -> Value | None:
+        """As ``_read``, but this is no use of the key: its access time stays (TTL, TYPE, EXISTS)."""
+        value = self._data.get(key)
+        if value is None or (key in self._expires and self._expire_if_due(key)):
+            self.ctx.stats.misses += 1
+            if self.live:
+                self._event("keymiss", key)
+            return None
+        self.ctx.stats.hits += 1
+        return value
+
     def _peek(self, key: bytes) -> Value | None:
-        """The live value with no trace left: no hit, no miss, no access time (TTL, TYPE, OBJECT)."""
+        """The live value with no trace left: no hit, no miss, no access time (MEMORY USAGE)."""
         value = self._data.get(key)
         if value is None or (key in self._expires and self._expire_if_due(key)):
             return None
@@ -157,6 +178,12 @@ class Keyspace:
             self._on_access(key)
         if self.live:
             self._event("new", key)
+
+    def _place(self, key: bytes, value: Value, deadline_ms: int | None) -> None:
+        """Put a ready-made value at a key that does not exist: renamed, copied, moved, restored."""
+        self._create(key, value)
+        if deadline_ms is not None:
+            self._set_deadline(key, deadline_ms)
 
     def _overwrite(self, key: bytes, value: Value, *, keep_ttl: bool = False) -> None:
         """Put a value at a key whatever was there (after a ``_write``); the deadline goes unless kept."""
@@ -249,7 +276,7 @@ class Keyspace:
 
     def _expire_all_due(self) -> None:
         """Delete every key whose deadline has passed, to the millisecond: for DBSIZE, SCAN, RANDOMKEY."""
-        if self._expires:
+        if self._expires and self.ctx.active_expire:
             self.expire_due()
             now = self.ctx.now()
             for key in self._due.peek_bucket_of(now):
@@ -292,11 +319,10 @@ class Keyspace:
 
     def _swap(self, other: Keyspace) -> None:
         """Swap all data with another database. The caller commits. O(1)."""
-        for name in _CONTENTS:
+        for name in self._contents:
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
-        self.__dict__, other.__dict__ = other.__dict__, self.__dict__
         if self.live:
             for listener in self.ctx.listeners:
                 listener.on_swap(self.index, self._data, other.index, other._data)
@@ -307,6 +333,16 @@ class Keyspace:
         """Tell the listeners of a change: THE exit of every mutation."""
         for listener in self.ctx.listeners:
             listener.on_commit(self.index, effect, events)
+
+    def _commit_to(
+        self, to: Keyspace, effect: Effect, events: tuple[Event, ...], to_events: tuple[Event, ...]
+    ) -> None:
+        """As ``commit``, of an effect that also touches another database."""
+        if to is self:
+            self.commit(effect, *events, *to_events)
+        else:
+            self.commit(effect, *events)
+            to.commit((), *to_events)
 
     def _event(self, name: str, key: bytes) -> None:
         for listener in self.ctx.listeners:
