@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvstore.commands import (
+    config_commands,
     connection,
     generic,
     hashes,
@@ -17,6 +18,7 @@ from kvstore.commands.registry import COMMANDS
 
 __all__ = [
     "COMMANDS",
+    "config_commands",
     "connection",
     "generic",
     "hashes",

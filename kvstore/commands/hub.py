@@ -18,7 +18,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
+from kvstore.commands import settings
 from kvstore.commands.all import COMMANDS
+from kvstore.commands.config import Config
 from kvstore.commands.kinds import Codec
 from kvstore.commands.notify import Notifications
 from kvstore.commands.pubsub_registry import Channels
@@ -56,8 +58,9 @@ class Timer:
 class Hub:
     """One for each store that has sessions."""
 
-    def __init__(self, ctx: Context):
+    def __init__(self, ctx: Context, config: Config | None = None):
         self.ctx = ctx
+        self.config = Config() if config is None else config
         self.sessions: dict[int, Session] = {}
         self.current: Session | None = None
         self.features: frozenset[str] = frozenset()
@@ -87,6 +90,9 @@ class Hub:
         self.monitors: dict[Session, None] = {}
         self.make_room: Callable[[], bool] = lambda: True
         self.has_room = True
+        if config is None:
+            settings.adopt(self.config, ctx)
+        settings.connect(self)
 
     # -- sessions and tables -----------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from kvstore.commands.config.values import BufferLimit, BufferLimits, Refused, t
 from kvstore.errors import SYNTAX, ResponseError, err
 from kvstore.glob import compile_glob
 
-__all__ = ["BufferLimit", "BufferLimits", "CommandLine", "Config", "ConfigError", "parse_args", "to_bytes"]
+__all__ = ["BufferLimit", "BufferLimits", "CommandLine", "Config", "ConfigError", "Line", "parse_args", "to_bytes"]
 
 # Called after a change; a text refuses it, and the reply carries the text.
 OnChange = Callable[[], str | None]

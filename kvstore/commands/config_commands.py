@@ -1,0 +1,82 @@
+"""CONFIG: GET, SET, RESETSTAT, REWRITE, HELP.
+
+Must not know: what the directives do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from kvstore.commands.generic import help_lines
+from kvstore.commands.kinds import ARRAY, MAP, OK
+from kvstore.commands.registry import COMMANDS, Argv, Family
+from kvstore.resp import Status
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.session import Session
+
+family = Family("server", "admin")
+
+_FLAGS = "admin noscript loading stale"
+_EVERYWHERE = ("request_policy:all_nodes", "response_policy:all_succeeded")
+
+family.container("CONFIG", since="2.0.0").categories = frozenset({"slow"})
+
+
+@family.command("CONFIG GET", -3, _FLAGS, kind=MAP, since="2.0.0")
+def config_get(session: Session, argv: Argv) -> dict[bytes, bytes]:
+    """Names and values of the directives that any of the globs matches. O(globs * directives)."""
+    return session.hub.config.get(argv[2:])
+
+
+@family.command("CONFIG SET", -4, _FLAGS, kind=OK, since="2.0.0", tips=_EVERYWHERE)
+def config_set(session: Session, argv: Argv) -> bool:
+    """Change directives, all or none. O(directives named)."""
+    session.hub.config.set(argv[2:], local=session.transport is None)
+    return True
+
+
+@family.command("CONFIG RESETSTAT", 2, _FLAGS, kind=OK, since="2.0.0", tips=_EVERYWHERE)
+def config_resetstat(session: Session, argv: Argv) -> bool:
+    """Start the counters of INFO anew. O(commands)."""
+    reset_statistics(session.hub)
+    return True
+
+
+@family.command("CONFIG REWRITE", 2, _FLAGS, kind=OK, since="2.8.0", tips=_EVERYWHERE)
+def config_rewrite(session: Session, argv: Argv) -> bool:
+    """Bring the configuration file up to date. O(length of the file)."""
+    session.hub.config.rewrite()
+    return True
+
+
+@family.command("CONFIG HELP", 2, "loading stale", kind=ARRAY, since="5.0.0")
+def config_help(session: Session, argv: Argv) -> list[Status]:
+    """The subcommands."""
+    return help_lines(
+        "CONFIG",
+        "GET <pattern>",
+        "    Return parameters matching the glob-like <pattern> and their values.",
+        "SET <directive> <value>",
+        "    Set the configuration <directive> to <value>.",
+        "RESETSTAT",
+        "    Reset statistics reported by the INFO command.",
+        "REWRITE",
+        "    Rewrite the configuration file.",
+    )
+
+
+COMMANDS["CONFIG"].subcommands["HELP"].categories = frozenset({"slow"})
+
+
+def reset_statistics(hub: Hub) -> None:
+    """Zero what the hub and the store have counted. The objects stay, as tables hold on to them."""
+    for stats in hub.stats.values():
+        stats.buckets = [0] * len(stats.buckets)
+        stats.nanos = stats.rejected = stats.failed = 0
+    hub.errors.clear()
+    hub.total_errors = 0
+    for field in fields(hub.ctx.stats):
+        setattr(hub.ctx.stats, field.name, field.default)

@@ -1,0 +1,104 @@
+"""Puts the configuration into effect: what a hub and its store do differently when a directive changes.
+
+What belongs to sockets and files registers itself the same way, by ``Config.on_change``.
+
+Must not know: how directives are read and written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kvstore.commands.config import Config, Line, to_bytes
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.engine.context import Context
+
+# Directives that are a limit of the engine: the field has the same name.
+_LIMITS: Final = (
+    "proto-max-bulk-len",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "list-max-listpack-size",
+)
+# Directives of eviction, and the evictor's names for them.
+_EVICTION: Final = {
+    "maxmemory": "maxmemory",
+    "maxmemory-policy": "policy",
+    "maxmemory-samples": "samples",
+    "lfu-log-factor": "lfu_log_factor",
+    "lfu-decay-time": "lfu_decay_time",
+}
+_NEVER: Final = 1 << 63  # ns
+
+
+def adopt(config: Config, ctx: Context) -> None:
+    """Takes over what a store was made with, for a configuration that nobody wrote."""
+    for name in _LIMITS:
+        config.values[name] = getattr(ctx.limits, name.replace("-", "_"))
+    for name, field in _EVICTION.items():
+        config.values[name] = getattr(ctx.evictor, field)
+    config.values["databases"] = ctx.count
+
+
+def connect(hub: Hub) -> None:
+    """Puts the hub's configuration into effect, now and whenever it changes.
+
+    Raises ConfigError for a rename-command line that cannot be followed.
+    """
+    config, ctx = hub.config, hub.ctx
+
+    def limits() -> None:
+        for name in _LIMITS:
+            setattr(ctx.limits, name.replace("-", "_"), config[name])
+        for session in hub.sessions.values():
+            session.parser.max_bulk = config["proto-max-bulk-len"]
+
+    def eviction() -> None:
+        ctx.evictor.configure(**{field: config[name] for name, field in _EVICTION.items()})
+        hub.set_limited(ctx.evictor.make_room if config["maxmemory"] else None)
+
+    def notifications() -> None:
+        hub.notifications.configure("".join(config["notify-keyspace-events"]))
+
+    def password() -> None:
+        hub.password = to_bytes(config["requirepass"]) or None
+
+    def slow() -> None:
+        micros = config["slowlog-log-slower-than"]
+        hub.slow_nanos = micros * 1000 if micros >= 0 else _NEVER
+
+    for names, fn in (
+        (_LIMITS, limits),
+        (_EVICTION, eviction),
+        (("notify-keyspace-events",), notifications),
+        (("requirepass",), password),
+        (("slowlog-log-slower-than",), slow),
+    ):
+        for name in names:
+            config.on_change(name, fn)
+        fn()
+    ctx.count = config["databases"]
+    major, minor, patch = map(int, config["compat-version"].split("."))
+    hub.compat_version = (major, minor, patch)
+    for line in config.renames:
+        _rename(hub, line)
+    hub.reset_tables()
+
+
+def _rename(hub: Hub, line: Line) -> None:
+    """Follows one rename-command line; an empty name takes the command away."""
+    _, old, new = line.words or []
+    command = hub.find(old)
+    version = hub.config["compat-version"]
+    if command is None:
+        raise line.refuse("No such command in rename-command", version)
+    if new and hub.find(new) is not None:
+        raise line.refuse("Target command name already exists", version)
+    hub.renamed[command.name] = new.upper().decode("latin-1") or None
