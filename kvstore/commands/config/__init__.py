@@ -22,7 +22,16 @@ from kvstore.commands.config.values import BufferLimit, BufferLimits, Refused, t
 from kvstore.errors import SYNTAX, ResponseError, err
 from kvstore.glob import compile_glob
 
-__all__ = ["BufferLimit", "BufferLimits", "CommandLine", "Config", "ConfigError", "Line", "parse_args", "to_bytes"]
+__all__ = [
+    "BufferLimit",
+    "BufferLimits",
+    "CommandLine",
+    "Config",
+    "ConfigError",
+    "Line",
+    "parse_args",
+    "to_bytes",
+]
 
 # Called after a change; a text refuses it, and the reply carries the text.
 OnChange = Callable[[], str | None]
@@ -36,7 +45,7 @@ class Config:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {name: directive.default for name, directive in DIRECTIVES.items()}
-        self.values["dir"] = os.path.realpath(os.getcwd())
+        self.values["dir"] = _working_directory()
         self.file: str | None = None  # the file that was read and that ``rewrite`` writes
         self.users: list[Line] = []  # lines for access control
         self.renames: list[Line] = []  # rename-command lines
@@ -207,6 +216,13 @@ class Config:
             replace_file(self.file, rewritten(old, self.values, users))
         except OSError as error:
             raise err(f"Rewriting config file: {os.strerror(error.errno or 0)}") from None
+
+
+def _working_directory() -> str:
+    try:
+        return os.path.realpath(os.getcwd())
+    except OSError:  # it was deleted, which is no reason not to keep data in memory
+        return os.sep
 
 
 def _split(directive: Directive, value: bytes) -> list[bytes]:
