@@ -39,9 +39,9 @@ class ErrorReply(bytes):
 
 
 class Verbatim(bytes):
-    """A verbatim string of format ``txt`` (RESP2: a bulk string)."""
+    """A verbatim string, of format ``txt`` unless its ``format`` says otherwise (RESP2: a bulk string)."""
 
-    __slots__ = ()
+    format = b"txt"
 
 
 class BigNumber(int):
@@ -156,8 +156,8 @@ def encode_double3(value: float) -> bytes:
     return b",%b\r\n" % format_double(value)
 
 
-def _verbatim3(value: bytes) -> bytes:
-    return b"=%d\r\ntxt:%b\r\n" % (len(value) + 4, value)
+def _verbatim3(value: Verbatim) -> bytes:
+    return b"=%d\r\n%b:%b\r\n" % (len(value) + 4, value.format, value)
 
 
 _WRITERS2: dict[type, Callable[[Any, list[bytes]], None]] = {
@@ -297,11 +297,22 @@ class RequestParser:
     that hold whole, plain requests, and a careful parser for everything else.
     """
 
-    __slots__ = ("_bulk", "_buffer", "_reader", "_words", "_words_left", "authenticated", "error", "max_bulk")
+    __slots__ = (
+        "_authenticated",
+        "_buffer",
+        "_bulk",
+        "_plain",
+        "_reader",
+        "_words",
+        "_words_left",
+        "error",
+        "max_bulk",
+    )
 
     def __init__(self, max_bulk: int = 512 * 1024 * 1024):
         self.max_bulk = max_bulk
-        self.authenticated = True  # False: the tighter limits for clients that have yet to log in
+        self._authenticated = True
+        self._plain = True  # between requests, and trusted: chunks may go to hiredis
         self.error: ProtocolError | None = None
         self._reader: Any = None
         self._buffer = bytearray()
@@ -310,51 +321,67 @@ class RequestParser:
         self._bulk = -1
 
     @property
+    def authenticated(self) -> bool:
+        """False: the tighter limits for clients that have yet to log in."""
+        return self._authenticated
+
+    @authenticated.setter
+    def authenticated(self, authenticated: bool) -> None:
+        self._authenticated = authenticated
+        self._plain = authenticated and not self._buffer and not self._words_left
+
+    @property
     def buffered(self) -> int:
         """Bytes held for a request that is not complete."""
         return len(self._buffer) + sum(map(len, self._words))
 
     def parse(self, data: bytes) -> list[list[bytes]]:
         """The requests that ``data`` completes. O(len(data)), whatever the number of calls."""
-        if (
-            not self._buffer
-            and not self._words_left
-            and self.authenticated
-            and data[:1] == b"*"
-            and data[-2:] == b"\r\n"
-            and len(data) <= _FAST_CHUNK
-            and not _LARGE_COUNT(data)
-        ):
+        if self._plain and data[-1] == 0x0A and data[0] == 0x2A and 2 < len(data) <= _FAST_CHUNK:
             requests = self._parse_fast(data)
             if requests is not None:
                 return requests
+        self._plain = False
         self._buffer += data
         return self.parse_buffer()
 
     def _parse_fast(self, data: bytes) -> list[list[bytes]] | None:
         """By hiredis; None when the chunk is not whole requests of plain bulks without line ends.
 
-        Each word of such a request takes two line ends and its count one, so that equal numbers prove
-        that everything was used up and nothing but bulks was there.
+        Large counts are refused before hiredis sees them, as it reserves what they promise. Each word of
+        a request takes two line ends and its count one, so that equal numbers prove that everything was
+        used up and nothing but bulks was there; a single request proves it by leaving nothing behind.
         """
+        if (data.find(b"*", 1) > 0 or data[2] != 0x0D) and _LARGE_COUNT(data):
+            return None
         reader = self._reader
         if reader is None:
             reader = self._reader = hiredis.Reader()
-        requests: list[list[bytes]] = []
-        lines = 0
         try:
             reader.feed(data)
             words = reader.gets()
-            while words is not False:
+            if words and words is not False and not reader.has_data():
                 for word in words:
                     if word.__class__ is not bytes:
                         raise TypeError
-                lines += 1 + 2 * len(words)
-                requests.append(words)
-                words = reader.gets()
+                return [words]
+            return self._finish_fast(reader, words, data.count(b"\r\n"))
         except (hiredis.ProtocolError, TypeError):
-            lines = -1
-        if lines == data.count(b"\r\n"):
+            self._reader = None
+            return None
+
+    def _finish_fast(self, reader: Any, words: Any, line_ends: int) -> list[list[bytes]] | None:
+        """The rest of a chunk of several requests, of which hiredis has given the first."""
+        requests: list[list[bytes]] = []
+        lines = 0
+        while words is not False:
+            for word in words:
+                if word.__class__ is not bytes:
+                    raise TypeError
+            lines += 1 + 2 * len(words)
+            requests.append(words)
+            words = reader.gets()
+        if lines == line_ends:
             return requests if all(requests) else [words for words in requests if words]
         self._reader = None
         return None
@@ -393,6 +420,7 @@ class RequestParser:
         except ProtocolError as error:
             self.error = error
         del buffer[:at]
+        self._plain = not buffer and not self._words_left and self.authenticated and self.error is None
         return requests
 
     def _count(self, raw: bytes) -> int:
