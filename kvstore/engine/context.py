@@ -89,7 +89,7 @@ class Limits:
     """
 
     proto_max_bulk_len: int = 512 * 1024 * 1024
-    hash_max_listpack_entries: int = 128
+    hash_max_listpack_entries: int = 512
     hash_max_listpack_value: int = 64
     set_max_intset_entries: int = 512
     set_max_listpack_entries: int = 128
