@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against real servers and dicts, measured in one run."""
