@@ -5,15 +5,15 @@ from __future__ import annotations
 import kvstore.engine.types.string  # noqa: F401
 from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic
-from kvstore.engine.hashes import Hashes
+from kvstore.engine.hash_expiry import HashExpiry
 from kvstore.engine.lists import Lists
+from kvstore.engine.newer_strings import NewerStrings
 from kvstore.engine.scan_iterators import ScanIterators
 from kvstore.engine.sets import Sets
-from kvstore.engine.strings import Strings
 from kvstore.engine.zsets import SortedSets
 
 
-class Database(ScanIterators, Strings, Lists, Sets, Hashes, SortedSets, Generic, Deadlines):
+class Database(ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, Generic, Deadlines):
     """A numbered database of a store, as sessions use it."""
 
     __slots__ = ()

@@ -70,6 +70,7 @@ class Keyspace:
         "_expires",
         "_on_access",
         "_order",
+        "_timed",
         "_volatile",
         "ctx",
         "dirty",
@@ -99,6 +100,8 @@ class Keyspace:
         self._due = DueBuckets()
         self._order: ScanOrder | None = None
         self._volatile: ScanOrder | None = None
+        # Keys whose value has parts that expire (hash fields); None while there is none.
+        self._timed: dict[bytes, int] | None = None
         # When keys were last used, as the evictor writes it; None while nobody asks.
         self._access: dict[bytes, int] | None = None
         # Called with a key about to be created, changed or deleted (snapshots); None when nobody asks.
@@ -113,7 +116,11 @@ class Keyspace:
     def _read(self, key: bytes) -> Value | None:
         """The live value for a reading command, or None; counts the hit or miss. O(1)."""
         value = self._data.get(key)
-        if value is None or (key in self._expires and self._expire_if_due(key)):
+        if (
+            value is None
+            or (key in self._expires and self._expire_if_due(key))
+            or (self._timed is not None and key in self._timed and self._expire_parts(key))
+        ):
             self.ctx.stats.misses += 1
             if self.live:
                 self._event("keymiss", key)
@@ -133,7 +140,11 @@ class Keyspace:
     def _look(self, key: bytes) -> Value | None:
         """As ``_read``, but this is no use of the key: its access time stays (TTL, TYPE, EXISTS)."""
         value = self._data.get(key)
-        if value is None or (key in self._expires and self._expire_if_due(key)):
+        if (
+            value is None
+            or (key in self._expires and self._expire_if_due(key))
+            or (self._timed is not None and key in self._timed and self._expire_parts(key))
+        ):
             self.ctx.stats.misses += 1
             if self.live:
                 self._event("keymiss", key)
@@ -144,7 +155,11 @@ class Keyspace:
     def _peek(self, key: bytes) -> Value | None:
         """The live value with no trace left: no hit, no miss, no access time (MEMORY USAGE)."""
         value = self._data.get(key)
-        if value is None or (key in self._expires and self._expire_if_due(key)):
+        if (
+            value is None
+            or (key in self._expires and self._expire_if_due(key))
+            or (self._timed is not None and key in self._timed and self._expire_parts(key))
+        ):
             return None
         return value
 
@@ -152,7 +167,9 @@ class Keyspace:
         """The live value for a command that is about to change the key, or None. O(1)."""
         value = self._data.get(key)
         if value is not None:
-            if key in self._expires and self._expire_if_due(key):
+            if (key in self._expires and self._expire_if_due(key)) or (
+                self._timed is not None and key in self._timed and self._expire_parts(key)
+            ):
                 value = None
             elif self._on_access is not None:
                 self._on_access(key)
@@ -238,6 +255,10 @@ class Keyspace:
             return False
         self._expire(key)
         return True
+
+    def _expire_parts(self, key: bytes) -> bool:
+        """Remove the due parts of the value at ``key``, which is in ``_timed``; True if the key went too."""
+        raise NotImplementedError  # by the family that fills _timed
 
     def _expire(self, key: bytes) -> None:
         if self._before_change is not None:
