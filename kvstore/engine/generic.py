@@ -86,11 +86,11 @@ class Generic(Keyspace):
 
     def delete(self, *names: KeyT) -> int:
         """Delete the keys; how many there were. O(names), and what the values take to free."""
-        data, expires = self._data, self._expires
+        data, expires, timed = self._data, self._expires, self._timed
         gone: list[bytes] = []
         for name in names:
             key = name if type(name) is bytes else to_bytes(name)
-            if key not in data or (key in expires and self._expire_if_due(key)):
+            if key not in data or ((key in expires or timed) and self._peek(key) is None):
                 continue
             if self._before_change is not None:
                 self._before_change(key)
@@ -204,6 +204,8 @@ class Generic(Keyspace):
     def keys(self, pattern: KeyT = "*", **kwargs: Any) -> list[bytes]:
         """All keys that match the glob. O(all keys)."""
         glob = to_bytes(pattern)
+        if self._timed:
+            self._expire_all_due()
         data, expires = self._data, self._expires
         if glob == b"*":
             found = list(data)
@@ -220,7 +222,7 @@ class Generic(Keyspace):
         """A key, each with the same chance, or None when there is none. O(1) after the first call."""
         while self._data:
             key = self._scan_order().draw(self.ctx.randbelow)
-            if key not in self._expires or not self._expire_if_due(key):
+            if self._peek(key) is not None:
                 return key
         return None
 
@@ -258,9 +260,9 @@ class Generic(Keyspace):
         if type_name is not None:
             name, data = type_name.lower().decode("latin-1"), self._data
             found = [key for key in found if TYPES[type(data[key])].name == name]
-        if self._expires:
-            expires, due = self._expires, self._expire_if_due
-            found = [key for key in found if key not in expires or not due(key)]
+        if self._expires or self._timed:
+            peek = self._peek
+            found = [key for key in found if peek(key) is not None]
         return cursor, found
 
     def scan_iter(
@@ -292,11 +294,7 @@ class Generic(Keyspace):
 
     def swapdb(self, first: Any, second: Any, **kwargs: Any) -> bool:
         """Swap the data of two databases. O(1)."""
-        one = as_int(first, "ERR invalid first DB index")
-        two = as_int(second, "ERR invalid second DB index")
-        for index, which in ((one, "first"), (two, "second")):
-            if not -_INT32 <= index < _INT32:
-                raise err(f"invalid {which} DB index")
+        one, two = _swap_index(first, "first"), _swap_index(second, "second")
         if not (0 <= one < self.ctx.count and 0 <= two < self.ctx.count):
             raise err("DB index is out of range")
         if one != two:
@@ -305,6 +303,14 @@ class Generic(Keyspace):
         if self.live:
             self.commit((b"SWAPDB", b"%d" % one, b"%d" % two))
         return True
+
+
+def _swap_index(word: Any, which: str) -> int:
+    text = f"ERR invalid {which} DB index"
+    index = as_int(word, text)
+    if not -_INT32 <= index < _INT32:
+        raise ResponseError(text)
+    return index
 
 
 def _encoding(db: Generic, key: bytes, value: Value) -> bytes:
