@@ -1,0 +1,7 @@
+"""Lua scripts: the interpreter that EVAL and its kin run on."""
+
+from __future__ import annotations
+
+from kvstore.commands.lua.interpreter import Hooks, Interpreter, Script, ScriptKilled, available
+
+__all__ = ["Hooks", "Interpreter", "Script", "ScriptKilled", "available"]
