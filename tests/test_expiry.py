@@ -15,7 +15,7 @@ from kvstore.commands.kinds import RESP2
 from kvstore.commands.session import Session
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
-from kvstore.engine.expiry import BUCKET_SHIFT, DueBuckets
+from kvstore.engine.expiry import BUCKET_SHIFT
 from kvstore.errors import ResponseError
 from tests.laws import START_MS, Recorder
 
@@ -298,27 +298,6 @@ class TestActiveExpiry:
             db.set(f"k{n}", "v", px=1000)
             clock.advance(ms=10)
         assert len(db._data) < 300
-
-
-class TestDueBuckets:
-    def test_soonest_is_the_earliest_to_within_a_bucket(self) -> None:
-        rng = random.Random(7)
-        due, expires = DueBuckets(), {}
-        for n in range(500):
-            key = b"%d" % n
-            expires[key] = rng.randrange(100_000)
-            due.file(key, expires[key])
-        for key in rng.sample(sorted(expires), 200):
-            expires[key] += 50_000
-        while expires:
-            found = due.soonest(expires)
-            assert found is not None
-            deadline, key = found
-            assert expires[key] == deadline
-            assert deadline >> BUCKET_SHIFT == min(expires.values()) >> BUCKET_SHIFT
-            due.check(expires)
-            del expires[key]
-        assert due.soonest(expires) is None
 
 
 actions = st.lists(

@@ -16,7 +16,7 @@ from kvstore.engine.database import Database
 from kvstore.engine.order import ScanOrder
 from kvstore.errors import ResponseError
 from tests.laws import START_MS
-from tests.scanning import chi_square, check_guarantee, check_uniform
+from tests.scanning import check_guarantee, check_uniform, chi_square
 
 elements = st.integers(0, 25).map(lambda n: b"%d" % n)
 

@@ -213,10 +213,11 @@ def flushall(session: Session, argv: Argv) -> bool:
     return session.db.flushall(_asynchronous(argv))
 
 
-server.container("MEMORY", since="4.0.0").categories = frozenset({"slow"})
+memory = Family("server", "read")
+memory.container("MEMORY", since="4.0.0").categories = frozenset({"slow"})
 
 
-@server.command(
+@memory.command(
     "MEMORY USAGE",
     -3,
     "readonly",

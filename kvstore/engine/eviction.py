@@ -2,7 +2,8 @@
 
 Candidates are drawn at random, ``samples`` from each database, and the best of them stay in a small pool
 from one eviction to the next. A candidate's rank is looked up again before it goes, so a key that was
-used after it was drawn is spared. volatile-ttl needs no luck: the deadlines are filed in order.
+used after it was drawn is spared. volatile-ttl samples too, although the deadlines are filed in order:
+taking exactly the earliest one would evict each new key with a short time to live before it is read once.
 
 Invariants
 - A key's use is recorded (``_access`` and ``_on_access`` of each database) exactly while somebody needs
@@ -154,18 +155,7 @@ class Evictor:
         policy = self.policy
         if policy == "noeviction":
             return lambda: None
-        if policy == "volatile-ttl":
-            return self._soonest
-        return self._at_random if policy.endswith("random") else self._least_used
-
-    def _soonest(self) -> tuple[Keyspace, bytes] | None:
-        """The key whose deadline comes first."""
-        found: tuple[int, Keyspace, bytes] | None = None
-        for db in self._ctx.databases.values():
-            soonest = db._due.soonest(db._expires)
-            if soonest is not None and (found is None or soonest[0] < found[0]):
-                found = (soonest[0], db, soonest[1])
-        return None if found is None else found[1:]
+        return self._at_random if policy.endswith("random") else self._best_candidate
 
     def _at_random(self) -> tuple[Keyspace, bytes] | None:
         """Any key (or any with a deadline), each with the same chance."""
@@ -179,8 +169,8 @@ class Evictor:
             db = self._ctx.random.choices(databases, weights)[0]
         return db, self._order(db, volatile).draw(self._ctx.randbelow)
 
-    def _least_used(self) -> tuple[Keyspace, bytes] | None:
-        """The best candidate by LRU or LFU."""
+    def _best_candidate(self) -> tuple[Keyspace, bytes] | None:
+        """The best of the pool, after new keys were drawn for it."""
         volatile = self.policy.startswith("volatile")
         pool, ctx = self._pool, self._ctx
         databases = self._populated(volatile)
@@ -225,7 +215,9 @@ class Evictor:
                     del pool[0]
 
     def _rank(self, db: Keyspace, key: bytes) -> int:
-        """How much a key deserves to go: by idle time, or by disuse first and idle time second."""
+        """How much a key deserves to go: by its deadline, by idle time, or by disuse and then idle time."""
+        if self.policy == "volatile-ttl":
+            return -db._expires[key]
         access = db._access
         assert access is not None
         if self._tracking == "lru":

@@ -16,8 +16,6 @@ from __future__ import annotations
 import heapq
 
 BUCKET_SHIFT = 7  # 2**7 ms
-# Entries of the first bucket of which ``soonest`` takes the earliest.
-_LOOK_AT = 16
 
 
 class DueBuckets:
@@ -56,27 +54,6 @@ class DueBuckets:
     def peek_bucket_of(self, now_ms: int) -> list[bytes]:
         """The entries of the bucket that ``now_ms`` lies in; they stay filed."""
         return list(self._buckets.get(now_ms >> BUCKET_SHIFT, ()))
-
-    def soonest(self, expires: dict[bytes, int]) -> tuple[int, bytes] | None:
-        """The earliest deadline and its key, to within a bucket's width, or None. O(1) amortised."""
-        while self._heap:
-            number = self._heap[0]
-            bucket = self._buckets[number]
-            live: list[tuple[int, bytes]] = []
-            while bucket and len(live) < _LOOK_AT:
-                key = bucket.pop()
-                deadline = expires.get(key)
-                if deadline is None:
-                    continue
-                if deadline >> BUCKET_SHIFT > number:
-                    self.file(key, deadline)
-                else:
-                    live.append((deadline, key))
-            if live:
-                bucket.update(key for _, key in live)
-                return min(live)
-            del self._buckets[heapq.heappop(self._heap)]
-        return None
 
     def clear(self) -> None:
         self._buckets.clear()
