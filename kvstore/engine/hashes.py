@@ -6,6 +6,7 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
@@ -264,7 +265,7 @@ class Hashes(Keyspace):
 
     def _hrandfield(self, key: bytes) -> bytes | None:
         found = self._read_as(key, Hash)
-        return None if found is None else self._draw(found, -1)[0]
+        return None if found is None else _drawn(found, -1, self.ctx.random)[0]
 
     def _hrandfields(self, key: bytes, count: Any, with_values: bool) -> list[tuple[bytes, ...]]:
         """HRANDFIELD with a count: tuples of a field, or of a field and its value."""
@@ -274,26 +275,8 @@ class Hashes(Keyspace):
         found = self._read_as(key, Hash)
         if found is None or not most:
             return []
-        fields = self._draw(found, most)
+        fields = _drawn(found, most, self.ctx.random)
         return [(field, found[field]) for field in fields] if with_values else [(field,) for field in fields]
-
-    def _draw(self, found: Hash, count: int) -> list[bytes]:
-        """Up to ``count`` different random fields, or ``-count`` independent draws."""
-        size, random = len(found), self.ctx.random
-        if count >= size:
-            return list(found)
-        if count < 0:
-            if size <= _FEW:
-                return random.choices(list(found), k=-count)
-            draw = found.scan_order().draw
-            return [draw(random.randrange) for _ in range(-count)]
-        if size <= _FEW or count > size // 3:
-            return random.sample(list(found), count)
-        draw = found.scan_order().draw
-        drawn: dict[bytes, None] = {}
-        while len(drawn) < count:
-            drawn[draw(random.randrange)] = None
-        return list(drawn)
 
     def hscan(
         self,
@@ -324,6 +307,25 @@ class Hashes(Keyspace):
         if most < 1:
             raise ResponseError("ERR syntax error")
         return scan_fields(found, at, None if match is None else to_bytes(match), most)
+
+
+def _drawn(found: Hash, count: int, random: Random) -> list[bytes]:
+    """Up to ``count`` different random fields, or ``-count`` independent draws."""
+    size = len(found)
+    if count >= size:
+        return list(found)
+    if count < 0:
+        if size <= _FEW:
+            return random.choices(list(found), k=-count)
+        draw = found.scan_order().draw
+        return [draw(random.randrange) for _ in range(-count)]
+    if size <= _FEW or count > size // 3:
+        return random.sample(list(found), count)
+    draw = found.scan_order().draw
+    drawn: dict[bytes, None] = {}
+    while len(drawn) < count:
+        drawn[draw(random.randrange)] = None
+    return list(drawn)
 
 
 def draw_count(word: Any) -> int:

@@ -23,6 +23,7 @@ from kvstore.engine.ttl import (
     milliseconds,
     seconds,
 )
+from kvstore.engine.types.string import remember_encoding
 from kvstore.engine.xxh3 import xxh3_64
 from kvstore.errors import NOT_INTEGER, OVERFLOW, DataError, ResponseError, WrongTypeError, err
 from kvstore.numbers import INT64_MAX, INT64_MIN, as_int, incr_long_double, parse_int
@@ -348,7 +349,8 @@ class Strings(Keyspace):
             length = len(old) + len(tail)
             if length > self.ctx.limits.proto_max_bulk_len:
                 raise err(TOO_LONG)
-            self._data[key] = old + tail
+            self._data[key] = new = old + tail
+            remember_encoding(new, "raw")
         self.dirty += 1
         if self.live:
             self.commit((b"APPEND", key, tail), ("append", key))
@@ -396,16 +398,16 @@ class Strings(Keyspace):
         if end > self.ctx.limits.proto_max_bulk_len:
             raise err(TOO_LONG)
         if old is None:
-            self._create(key, bytes(at) + piece)
-            length = end
+            new = bytes(at) + piece
+            self._create(key, new)
         else:
             new = b"".join((old[:at], bytes(max(0, at - len(old))), piece, old[end:]))
             self._data[key] = new
-            length = len(new)
+        remember_encoding(new, "raw")
         self.dirty += 1
         if self.live:
             self.commit((b"SETRANGE", key, b"%d" % at, piece), ("setrange", key))
-        return length
+        return len(new)
 
     # -- numbers -----------------------------------------------------------------------------------
 
@@ -469,6 +471,7 @@ class Strings(Keyspace):
             self._create(key, total)
         else:
             self._data[key] = total
+        remember_encoding(total, "embstr")
         self.dirty += 1
         if self.live:
             self.commit((b"SET", key, total, b"KEEPTTL"), ("incrbyfloat", key))

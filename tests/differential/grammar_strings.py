@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
+from tests.differential.compare import Exchange
 from tests.differential.grammar import (
+    BAD_WORD,
     FLOAT,
     FUTURE_MS,
     FUTURE_S,
@@ -14,18 +18,45 @@ from tests.differential.grammar import (
     TTL_S,
     VALUE,
     Grammar,
+    Known,
+    Step,
     command,
+    macro,
     one_of,
     options,
     pick,
     seq,
     some,
+    step,
 )
 
 _TTL_OPTION = one_of(
     seq("EX", TTL_S), seq("PX", TTL_MS), seq("EXAT", FUTURE_S), seq("PXAT", FUTURE_MS), weights=(3, 3, 1, 1)
 )
 _OFFSET = one_of(pick(0, 1, 2, 5, 10, 100, -1), INDEX, pick(536870912), weights=(85, 12, 3))
+
+
+def _common_subsequences(rng: random.Random) -> list[Step]:
+    """Longer texts of few letters, so that LCS has many ways back to choose from."""
+    texts = ["".join(rng.choices("abc", k=rng.randint(1, 60))) for _ in range(2)]
+    options: list[list[str]] = [[], ["LEN"], ["IDX"], ["IDX", "WITHMATCHLEN"], ["IDX", "MINMATCHLEN", "3"]]
+    return [
+        step("MSET", "a", texts[0], "b", texts[1]),
+        *(step("LCS", "a", "b", *option) for option in options),
+    ]
+
+
+def _counted_up(rng: random.Random) -> list[Step]:
+    """Sums of many floats, which show every rounding."""
+    amounts = [rng.choice(("0.1", "1e-17", "123456789.1", "-0.3", "3", "1e15", "-1e15")) for _ in range(12)]
+    return [step("DEL", "a"), *(step("INCRBYFLOAT", "a", amount) for amount in amounts)]
+
+
+def _is_one_byte(exchange: Exchange) -> bool:
+    return exchange.argv[1].upper() == b"ENCODING" and exchange.ask_ours(b"STRLEN", exchange.argv[2]) in (
+        b":0\r\n",
+        b":1\r\n",
+    )
 
 
 GRAMMAR = Grammar(
@@ -39,6 +70,7 @@ GRAMMAR = Grammar(
             weight=5,
         ),
         command("SET", KEY, VALUE, weight=4),
+        command("SET", KEY, VALUE, some(one_of("NX", "XX", "GET", "KEEPTTL", _TTL_OPTION, BAD_WORD), 1, 4)),
         command("GET", KEY, weight=4),
         command("GETSET", KEY, VALUE),
         command("GETDEL", KEY),
@@ -60,5 +92,10 @@ GRAMMAR = Grammar(
         command("DECRBY", KEY, INT, weight=2),
         command("INCRBYFLOAT", KEY, FLOAT, weight=4),
         command("LCS", KEY, KEY, options("LEN", "IDX", seq("MINMATCHLEN", INT), "WITHMATCHLEN"), weight=2),
+        macro("COMMON_SUBSEQUENCES", _common_subsequences, weight=0.2),
+        macro("COUNTED_UP", _counted_up, weight=0.1),
+    ],
+    known=[
+        Known("valkey", {"OBJECT"}, "a string of one byte is one object, however it was made", _is_one_byte),
     ],
 )

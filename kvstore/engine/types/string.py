@@ -1,5 +1,10 @@
 """Strings: raw ``bytes``, no container.
 
+The server's encoding of a string tells how it was made, not only what it is: APPEND leaves ``raw`` what
+SET would have made ``int``. Bytes have no place for that, so the last results of such commands are
+remembered by identity, for as long as nobody sets the key anew; after some more of them they are
+reported by content.
+
 Must not know: keys, databases, commands.
 """
 
@@ -14,9 +19,24 @@ from kvstore.numbers import parse_int
 
 # The longest string that Redis embeds in its object header, in bytes.
 EMBSTR_MAX = 44
+# Results remembered with an encoding that their content does not have.
+_MOST_REMEMBERED = 1024
+# By id() the value, which is thus kept from being reused for another, and its encoding.
+_remembered: dict[int, tuple[bytes, str]] = {}
+
+
+def remember_encoding(value: bytes, encoding: str) -> None:
+    """Report the encoding of this very object from now on."""
+    if 1 < len(value) <= EMBSTR_MAX:  # longer ones are raw; shorter ones are one object each
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[id(value)] = (value, encoding)
 
 
 def _encoding(value: bytes, limits: Limits) -> str:
+    remembered = _remembered.get(id(value))
+    if remembered is not None:
+        return remembered[1]
     if len(value) <= 20 and parse_int(value) is not None:
         return "int"
     return "embstr" if len(value) <= EMBSTR_MAX else "raw"
