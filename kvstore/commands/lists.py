@@ -21,7 +21,7 @@ from kvstore.commands.registry import (
 )
 from kvstore.commands.timeout import parse_timeout
 from kvstore.engine.database import Database
-from kvstore.engine.lists import mpop_count, pop_count, side
+from kvstore.engine.lists import mpop_count, not_negative, pop_count, position_rank, side
 from kvstore.engine.types.list import List
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_int
@@ -71,13 +71,15 @@ def rpop(session: Session, argv: Argv) -> Any:
 
 @family.command("LPOS", -3, "readonly", KEY_READ, kind=TREE, since="6.0.6", method=Database.lpos)
 def lpos(session: Session, argv: Argv) -> Any:
-    options: dict[str, Any] = {}
+    options: dict[str, int] = {}
     words = Args(argv, 3)
     while words:
-        for option in (b"RANK", b"COUNT", b"MAXLEN"):
-            if words.take(option, more=1):
-                options[option.decode().lower()] = words.next()
-                break
+        if words.take(b"RANK", more=1):
+            options["rank"] = position_rank(words.next())
+        elif words.take(b"COUNT", more=1):
+            options["count"] = not_negative(words.next(), "COUNT")
+        elif words.take(b"MAXLEN", more=1):
+            options["maxlen"] = not_negative(words.next(), "MAXLEN")
         else:
             raise words.syntax_error()
     return session.db.lpos(argv[1], argv[2], **options)

@@ -189,9 +189,9 @@ class Lists(Keyspace):
         ``rank``: begin with that match; negative: from the tail. ``maxlen``: compare at most that many
         elements. O(n). Raises WrongTypeError; ResponseError for numbers out of range.
         """
-        first = 1 if rank is None else _rank(rank)
-        most = None if count is None else _not_negative(count, "COUNT")
-        compared = 0 if maxlen is None else _not_negative(maxlen, "MAXLEN")
+        first = 1 if rank is None else position_rank(rank)
+        most = None if count is None else not_negative(count, "COUNT")
+        compared = 0 if maxlen is None else not_negative(maxlen, "MAXLEN")
         found = self._read_as(to_bytes(name), List)
         if found is None:
             return None if most is None else []
@@ -253,7 +253,7 @@ class Lists(Keyspace):
 
         How many went. O(n). Raises WrongTypeError.
         """
-        key, most, element = to_bytes(name), as_int(count), to_bytes(value)
+        key, most, element = to_bytes(name), _symmetric(count), to_bytes(value)
         found = self._write_as(key, List)
         if found is None:
             return 0
@@ -437,10 +437,9 @@ def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
     return (first, stop) if first < stop else (0, 0)
 
 
-def _rank(rank: Any) -> int:
-    first = as_int(rank)
-    if first == INT64_MIN:
-        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+def position_rank(rank: Any) -> int:
+    """The RANK of LPOS. Raises ResponseError."""
+    first = _symmetric(rank)
     if first == 0:
         raise err(
             "RANK can't be zero: use 1 to start from the first match, 2 from the second ... "
@@ -449,7 +448,16 @@ def _rank(rank: Any) -> int:
     return first
 
 
-def _not_negative(number: Any, name: str) -> int:
+def _symmetric(number: Any) -> int:
+    """An integer whose negation is one too. Raises ResponseError."""
+    found = as_int(number)
+    if found == INT64_MIN:
+        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+    return found
+
+
+def not_negative(number: Any, name: str) -> int:
+    """The COUNT or MAXLEN of LPOS. Raises ResponseError."""
     text = f"ERR {name} can't be negative"
     found = as_int(number, text)
     if found < 0:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
-from kvstore.engine.types.set import INTSET, LISTPACK, Set, filled
+from kvstore.engine.types.set import HASHTABLE, INTSET, LISTPACK, Set, filled
 from kvstore.errors import NOT_POSITIVE, SYNTAX, ResponseError, WrongTypeError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int
@@ -18,6 +18,8 @@ from kvstore.numbers import as_int
 _FEW = 32
 # COUNT of a scan that names none.
 _SCAN_COUNT = 10
+# An SPOP that takes this many times the members that stay moves those, rather than the others.
+_KEEP_FEW = 5
 # Members of one SREM that stands for an SPOP, as the server's log has it.
 _SREM_BATCH = 1024
 
@@ -170,6 +172,9 @@ class Sets(Keyspace):
             gone = self._draw(found, most)
             for member in gone:
                 found.drop(member)
+            if found.encoding == HASHTABLE and len(found) * _KEEP_FEW <= most:
+                # The server moves the few that stay to a new set, which begins as a small one.
+                self._data[key] = found = filled(found, self.ctx.limits, LISTPACK)
             self._commit_removal(key, found, "spop", gone)
             return gone
         gone = found.listed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from tests.differential.compare import Exchange
 from tests.differential.grammar import (
     BAD_WORD,
     COUNT,
@@ -11,9 +12,11 @@ from tests.differential.grammar import (
     INT,
     KEY,
     NEW_KEY,
+    OWN_KEYS,
     SIDE,
     VALUE,
     Grammar,
+    Known,
     Step,
     command,
     counted,
@@ -57,6 +60,20 @@ def _positions(rng: random.Random) -> list[Step]:
     return steps
 
 
+def _wide_index(exchange: Exchange) -> bool:
+    """LSET with an index that is no 32-bit integer, which the servers cut down to one."""
+    index = exchange.argv[2] if len(exchange.argv) == 4 else b""
+    return index.lstrip(b"-").isdigit() and not -(1 << 31) <= int(index) < 1 << 31
+
+
+def _lowest_count(exchange: Exchange) -> bool:
+    return b"-9223372036854775808" in exchange.argv
+
+
+def _either_encoding(exchange: Exchange) -> bool:
+    return {exchange.ours, exchange.theirs} == {b"$8\r\nlistpack\r\n", b"$9\r\nquicklist\r\n"}
+
+
 GRAMMAR = Grammar(
     "lists",
     [
@@ -89,5 +106,11 @@ GRAMMAR = Grammar(
         command("DEL", NEW_KEY, weight=0.7),
         macro("GROW_AND_SHRINK", _grows_and_shrinks, weight=0.15),
         macro("POSITIONS", _positions, weight=0.2),
+    ],
+    known=[
+        Known("valkey", {"OBJECT"}, "how soon a quicklist is a listpack again depends on its nodes", _either_encoding),
+        Known("redis", {"LREM", "LPOS"}, "7.0 takes the lowest integer as a count", _lowest_count, repair=(b"DEL", *OWN_KEYS)),
+        Known("valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)),
+        Known("redis", {"LSET"}, "7.0 cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)),
     ],
 )
