@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from kvstore.commands.generic import help_lines
-from kvstore.commands.kinds import ARRAY, MAP, OK
+from kvstore.commands.help import add_help
+from kvstore.commands.kinds import MAP, OK
 from kvstore.commands.registry import COMMANDS, Argv, Family
-from kvstore.resp import Status
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -52,22 +51,7 @@ def config_rewrite(session: Session, argv: Argv) -> bool:
     return True
 
 
-@family.command("CONFIG HELP", 2, "loading stale", kind=ARRAY, since="5.0.0")
-def config_help(session: Session, argv: Argv) -> list[Status]:
-    """The subcommands."""
-    return help_lines(
-        "CONFIG",
-        "GET <pattern>",
-        "    Return parameters matching the glob-like <pattern> and their values.",
-        "SET <directive> <value>",
-        "    Set the configuration <directive> to <value>.",
-        "RESETSTAT",
-        "    Reset statistics reported by the INFO command.",
-        "REWRITE",
-        "    Rewrite the configuration file.",
-    )
-
-
+add_help(family, COMMANDS["CONFIG"], {"GET": "<pattern>", "SET": "<directive> <value>"})
 COMMANDS["CONFIG"].subcommands["HELP"].categories = frozenset({"slow"})
 
 
@@ -78,5 +62,6 @@ def reset_statistics(hub: Hub) -> None:
         stats.nanos = stats.rejected = stats.failed = 0
     hub.errors.clear()
     hub.total_errors = 0
+    hub.host.reset()
     for field in fields(hub.ctx.stats):
         setattr(hub.ctx.stats, field.name, field.default)

@@ -4,8 +4,9 @@ The hub listens to the store only while somebody wants to hear (watched keys, bl
 notifications), buffers what it hears, and acts in ``drain()``, after the unit: a command, an EXEC, a
 script. ``pending`` says that there is something to drain.
 
-Order of a drain: notifications, then ready keys; clients blocked on a key in the order in which they
-blocked; until nothing is pending.
+Order of a drain: what the command pushed to its own client, notifications, ready keys (clients blocked on
+a key in the order in which they blocked), and when no key is ready any more what clients sent while they
+were stopped; until nothing is pending.
 
 Must not know: sockets, the event loop. Time comes from the store's context.
 """
@@ -21,14 +22,29 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands import settings
 from kvstore.commands.all import COMMANDS
 from kvstore.commands.config import Config
+from kvstore.commands.host import Host
+from kvstore.commands.info import Rates
 from kvstore.commands.kinds import Codec
+from kvstore.commands.latency import LatencyMonitor
+from kvstore.commands.monitor import monitor_line
 from kvstore.commands.notify import Notifications
 from kvstore.commands.pubsub_registry import Channels
-from kvstore.commands.registry import NO_REPLY, Argv, Block, Command
+from kvstore.commands.registry import Argv, Block, Command
 from kvstore.commands.session import Session, Waiting
-from kvstore.commands.tables import LIMITED, PAUSED_ALL, PAUSED_WRITES, CommandStats, Table
+from kvstore.commands.slowlog import SlowLog
+from kvstore.commands.tables import (
+    LIMITED,
+    MONITORED,
+    PAUSED_ALL,
+    PAUSED_WRITES,
+    RUN_IN_MULTI,
+    UNTOUCHING,
+    CommandStats,
+    Table,
+)
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.errors import StoreError
+from kvstore.resp import Status
 
 if TYPE_CHECKING:
     from kvstore.engine.database import Database
@@ -58,9 +74,13 @@ class Timer:
 class Hub:
     """One for each store that has sessions."""
 
+    channels: Channels
+
     def __init__(self, ctx: Context, config: Config | None = None):
         self.ctx = ctx
         self.config = Config() if config is None else config
+        self.host = Host()
+        self.started_ms = self.last_save_ms = ctx.clock.now_ms()
         self.sessions: dict[int, Session] = {}
         self.current: Session | None = None
         self.features: frozenset[str] = frozenset()
@@ -74,11 +94,18 @@ class Hub:
         self.total_errors = 0
         # commands at least this long go to was_slow()
         self.slow_nanos = 10_000_000
-        self.slow_hooks: list[Callable[[Session, Argv, int], None]] = []
+        self.rates = Rates(self)
+        self.cached_scripts: Callable[[], int] = lambda: 0  # how many scripts are kept; set by scripting
+        self.slowlog = SlowLog(self)
+        self.latency = LatencyMonitor(self)
         # buffered by the listener, handled by drain()
         self.pending = False
         self.channels = Channels()
         self.notifications = Notifications(self)
+        self.own_pushes: list[
+            tuple[Session, Any]
+        ] = []  # what the current session's command pushes to its own client
+        self.resumed: list[Session] = []  # their stop is over, their backlog has yet to run
         self._ready: dict[tuple[int, bytes], None] = {}
         self._watchers: dict[tuple[int, bytes], set[Session]] = {}
         self._blocked: dict[tuple[int, bytes], OrderedDict[Session, None]] = {}
@@ -86,6 +113,7 @@ class Hub:
         self._timers: list[Timer] = []
         # CLIENT PAUSE
         self.postponed: list[Session] = []
+        self.cron_paused = False  # DEBUG PAUSE-CRON: no active expiry
         self.pause_until_ms = 0
         self.monitors: dict[Session, None] = {}
         self.make_room: Callable[[], bool] = lambda: True
@@ -117,11 +145,12 @@ class Hub:
             self.postponed.remove(session)
         session.stopped = True
 
-    def table(self, codec: Codec, mode: str) -> Table:
-        key = (codec, mode, self.features)
+    def table(self, codec: Codec, mode: str, untouching: bool = False) -> Table:
+        features = self.features | {UNTOUCHING} if untouching else self.features
+        key = (codec, mode, features)
         found = self._tables.get(key)
         if found is None:
-            found = self._tables[key] = Table(self, codec, mode, self.features)
+            found = self._tables[key] = Table(self, codec, mode, features)
         return found
 
     def set_feature(self, feature: str, on: bool) -> None:
@@ -152,6 +181,11 @@ class Hub:
     def find_sub(self, parent: Command, name: bytes) -> Command | None:
         command = parent.subcommands.get(name.upper().decode("latin-1"))
         return command if command is not None and self.is_visible(command) else None
+
+    @property
+    def version(self) -> str:
+        """The version whose behaviour is kept: "7.2.4"."""
+        return ".".join(map(str, self.compat_version))
 
     def is_visible(self, command: Command) -> bool:
         """Whether the version whose behaviour is kept has the command."""
@@ -184,8 +218,11 @@ class Hub:
         )
 
     def was_slow(self, session: Session, argv: Argv, nanos: int) -> None:
-        for hook in self.slow_hooks:
-            hook(session, argv, nanos)
+        command = session.command
+        if command is None or (session.in_multi and command.name not in RUN_IN_MULTI):
+            return  # queueing it is no call
+        self.slowlog.was_slow(session, command, argv, nanos)
+        self.latency.was_slow(command, nanos)
 
     # -- listening to the store ----------------------------------------------------------------------
 
@@ -230,9 +267,15 @@ class Hub:
 
     def drain(self) -> None:
         """Act on what the unit that just ended has caused, and on what follows from that."""
+        current = self.current
+        if self.own_pushes:
+            pushes, self.own_pushes = self.own_pushes, []
+            for session, message in pushes:
+                session.out.append(message)
         if self._draining:
             return
         self._draining = True
+        self.current = None
         try:
             while self.pending:
                 self.pending = False
@@ -240,8 +283,13 @@ class Hub:
                 ready, self._ready = self._ready, {}
                 for db, key in ready:
                     self._serve(db, key)
+                if not self._ready:
+                    resumed, self.resumed = self.resumed, []
+                    for session in resumed:
+                        session.go_on()
         finally:
             self._draining = False
+            self.current = current
 
     # -- WATCH -------------------------------------------------------------------------------------
 
@@ -310,12 +358,20 @@ class Hub:
             session.resume(session.codec.error(error))
         else:
             session.resume(session.codec.of(waiting.command.kind)(None))
-        if self.pending:
+        if self.current is None:
             self.drain()
 
     @property
     def blocked_clients(self) -> int:
         return sum(1 for session in self.sessions.values() if session.waiting is not None)
+
+    @property
+    def watched_keys(self) -> int:
+        return len(self._watchers)
+
+    @property
+    def blocking_keys(self) -> int:
+        return len(self._blocked)
 
     def _serve(self, db: int, key: bytes) -> None:
         """Let the clients blocked on a key try again, in the order in which they blocked."""
@@ -343,6 +399,7 @@ class Hub:
             reply = session.codec.of(waiting.command.kind)(value)
         except StoreError as error:
             self.count_error(str(error))
+            self.stats_of(waiting.command).failed += 1
             reply = session.codec.error(str(error))
         self._unblock(session)
         session.resume(reply)
@@ -350,7 +407,9 @@ class Hub:
     # -- CLIENT PAUSE --------------------------------------------------------------------------------
 
     def pauses(self, session: Session, command: Command, argv: Argv) -> bool:
-        """Whether a pause puts this command off now."""
+        """Whether a pause puts this command off now. A client in this process could not wait for its end."""
+        if not session.codec.on_wire:
+            return False
         if PAUSED_ALL in self.features:
             return True
         if "write" in command.flags or "may_replicate" in command.flags:
@@ -378,8 +437,8 @@ class Hub:
         self.set_feature(PAUSED_WRITES, False)
         postponed, self.postponed = self.postponed, []
         for session in postponed:
-            session.resume(NO_REPLY)
-        if self.pending:
+            session.resume()
+        if self.current is None:
             self.drain()
 
     # -- MONITOR -------------------------------------------------------------------------------------
@@ -389,14 +448,13 @@ class Hub:
             self.monitors[session] = None
         else:
             self.monitors.pop(session, None)
-        self.set_feature("monitored", bool(self.monitors))
+        self.set_feature(MONITORED, bool(self.monitors))
 
-    def feed_monitors(self, session: Session, argv: Argv) -> None:
-        from kvstore.commands.monitor import monitor_line
-
-        line = monitor_line(self, session, argv)
+    def feed_monitors(self, session: Session, argv: Argv, by_script: bool = False) -> None:
+        """Show a command to the clients that called MONITOR. O(monitors)."""
+        line = Status(monitor_line(session, argv, by_script))
         for monitor in self.monitors:
-            monitor.push(line)
+            monitor.push(monitor.codec.encode(line))
 
     # -- limits and timers -----------------------------------------------------------------------------
 

@@ -45,6 +45,10 @@ class CommandRejected(ResponseError):
     """Refused before it ran (unknown, arity, OOM, auth): counts as rejected and aborts a MULTI."""
 
 
+class Postponed(CommandRejected):
+    """Put off by CLIENT PAUSE: nothing happened yet."""
+
+
 class Block:
     """What a blocking command's body returns when nothing is there to serve it.
 
@@ -211,6 +215,19 @@ def _compile_method(command: Command, method: Callable[..., Any], answer: Callab
     return run
 
 
+def compile_silent(command: Command, codec: Codec) -> Run:
+    """For commands that may answer nothing: their body may return NO_REPLY."""
+    answer = codec.of(command.kind)
+
+    def run(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        value = command.body(session, argv)
+        return value if value is NO_REPLY else answer(value)
+
+    return run
+
+
 COMMANDS: dict[str, Command] = {}
 
 
@@ -223,7 +240,7 @@ class Family:
 
     def __init__(self, group: str, category: str | None = None):
         self.group = group
-        self.category = category or group.replace("_", "").replace("-", "")
+        self.category = group.replace("_", "").replace("-", "") if category is None else category
 
     def bind(
         self,
@@ -276,7 +293,9 @@ class Family:
 
     def container(self, name: str, flags: str = "", *, since: str = "1.0.0", categories: str = "") -> Command:
         """A command that is only the head of its subcommands."""
-        return self._add(name, -2, flags, NO_KEYS, _no_body, OK, since, categories, ())
+        command = self._add(name, -2, flags, NO_KEYS, _no_body, OK, since, categories, ())
+        command.categories = frozenset({"slow", *categories.split()})
+        return command
 
     def _add(
         self,

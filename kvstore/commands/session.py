@@ -20,7 +20,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvstore.commands.kinds import RESP2, RESP3, TREE2, TREE3, Codec
-from kvstore.commands.registry import NO_REPLY, Argv, Block, Command, CommandRejected
+from kvstore.commands.registry import NO_REPLY, Argv, Block, Command, CommandRejected, Postponed
 from kvstore.commands.tables import MULTI, NOAUTH, NORMAL, SUBSCRIBED, Entry, Table, UnknownCommand
 from kvstore.errors import StoreError
 from kvstore.resp import RequestParser
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 
 class Transport(Protocol):
     """What a session needs of the connection that carries it."""
+
+    address: str  # the peer's, as CLIENT LIST has it: "127.0.0.1:1234", or "/path:0" of a Unix socket
+    fd: int
+
+    @property
+    def local_address(self) -> str:
+        """The server's end."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of replies that the peer has not taken."""
 
     def wake(self) -> None:
         """``out`` has something to send."""
@@ -60,10 +71,10 @@ class Session:
 
     __slots__ = (
         "__dict__",
+        "_closing",
         "authenticated",
         "backlog",
         "channels",
-        "_closing",
         "codec",
         "command",
         "db",
@@ -85,6 +96,8 @@ class Session:
         "watched",
     )
 
+    hub: Hub
+    id: int
     queue: list[Argv]
     table: Table
 
@@ -162,7 +175,7 @@ class Session:
 
     def retable(self) -> None:
         """Pick the table of the present mode."""
-        self.table = self.hub.table(self.codec, self.mode)
+        self.table = self.hub.table(self.codec, self.mode, self.no_touch)
 
     def log_in(self, user: bytes = b"default") -> None:
         self.user = user
@@ -174,6 +187,7 @@ class Session:
     def feed(self, data: bytes) -> None:
         """Take bytes from the client: run what they complete, leave the replies in ``out``."""
         parser = self.parser
+        self.active_ms = self.hub.ctx.now()
         requests = parser.parse(data)
         if self.stopped:
             self.backlog.extend(requests)
@@ -233,9 +247,9 @@ class Session:
         hub = self.hub
         before, hub.current = hub.current, self
         reply = self.execute(argv)
-        hub.current = before
         if hub.pending and before is None:
             hub.drain()
+        hub.current = before
         return reply
 
     def execute(self, argv: Argv, table: Table | None = None) -> Any:
@@ -262,6 +276,8 @@ class Session:
         """The error reply; counts it, and spoils a transaction that the command should have joined."""
         if not isinstance(error, StoreError):
             return self.hub.crashed(self, argv)
+        if isinstance(error, Postponed):
+            return NO_REPLY
         text = unknown_command_text(argv) if isinstance(error, UnknownCommand) else str(error)
         if isinstance(error, CommandRejected):
             if entry is not None:
@@ -282,12 +298,12 @@ class Session:
         self.hub.block(self, block, command, argv)
         return NO_REPLY
 
-    def postpone(self, argv: Argv) -> Any:
-        """Put this request off until the pause is over; returns NO_REPLY."""
+    def postpone(self, argv: Argv) -> Postponed:
+        """Put this request off until the pause is over; the exception to raise."""
         self.stopped = True
         self.backlog.appendleft(argv)
         self.hub.postponed.append(self)
-        return NO_REPLY
+        return Postponed()
 
     def is_paused(self, command: Command, argv: Argv) -> bool:
         return self.hub.pauses(self, command, argv)
@@ -299,23 +315,37 @@ class Session:
         return any((found := find(argv[0])) is not None and "denyoom" in found.flags for argv in self.queue)
 
     def resume(self, reply: Any = NO_REPLY) -> None:
-        """End a stop with the reply to the command that stopped, and run the backlog."""
-        self.stopped = False
+        """End a stop with the reply to the command that stopped; the backlog runs when the hub drains."""
         self.waiting = None
         if reply is not NO_REPLY:
             self.reply(reply)
-        if self.backlog and not self.closing:
+        self.hub.resumed.append(self)
+        self.hub.pending = True
+        self.wake()
+
+    def go_on(self) -> None:
+        """Run what came in during a stop."""
+        self.stopped = self._closing
+        if self.backlog and not self.stopped:
             requests = list(self.backlog)
             self.backlog.clear()
             before = self.hub.current
             self.run(requests)
             self.hub.current = before
-        if self.parser.error is not None and not self.closing:
+        if self.parser.error is not None and not self.stopped:
             self._fail_protocol()
         self.wake()
 
     def push(self, message: Any) -> None:
-        """An out-of-band message, encoded for this session's codec."""
+        """An out-of-band message, encoded for this session's codec.
+
+        One that the client's own command causes comes after the reply to that command.
+        """
+        hub = self.hub
+        if hub.current is self:
+            hub.own_pushes.append((self, message))
+            hub.pending = True
+            return
         self.out.append(message)
         self.wake()
 
@@ -330,6 +360,44 @@ class Session:
         self.tx_aborted = False
         self.hub.unwatch(self)
         self.retable()
+
+    @property
+    def address(self) -> str:
+        """Where the client is, as CLIENT LIST has it; a client in this process is nowhere."""
+        return "?:0" if self.transport is None else self.transport.address
+
+    @property
+    def local_address(self) -> str:
+        return "?:0" if self.transport is None else self.transport.local_address
+
+    @property
+    def is_unix(self) -> bool:
+        return self.transport is not None and self.address.endswith(":0")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine, as directives with the value "local" ask."""
+        return self.transport is None or self.is_unix or self.address.startswith(("127.", "[::1]", "::1:"))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of replies that the client has not taken."""
+        if self.transport is None:
+            return 0
+        return self.transport.held + sum(map(len, self.out))
+
+    @property
+    def fd(self) -> int:
+        return -1 if self.transport is None else self.transport.fd
+
+    def kill(self) -> None:
+        """Close the connection: at once, or after the reply when it is the one that asks."""
+        if self.hub.current is self:
+            self.closing = True
+        elif self.transport is not None:
+            self.transport.close()
+        else:
+            self.close()
 
     def close(self) -> None:
         """Forget everything about this client."""

@@ -71,15 +71,19 @@ def connect(hub: Hub) -> None:
         hub.password = to_bytes(config["requirepass"]) or None
 
     def slow() -> None:
-        micros = config["slowlog-log-slower-than"]
-        hub.slow_nanos = micros * 1000 if micros >= 0 else _NEVER
+        micros, ms = config["slowlog-log-slower-than"], config["latency-monitor-threshold"]
+        hub.slow_nanos = min(micros * 1000 if micros >= 0 else _NEVER, ms * 1_000_000 or _NEVER)
+
+    def slowlog_length() -> None:
+        hub.slowlog.trim()
 
     for names, fn in (
         (_LIMITS, limits),
         (_EVICTION, eviction),
         (("notify-keyspace-events",), notifications),
         (("requirepass",), password),
-        (("slowlog-log-slower-than",), slow),
+        (("slowlog-log-slower-than", "latency-monitor-threshold"), slow),
+        (("slowlog-max-len",), slowlog_length),
     ):
         for name in names:
             config.on_change(name, fn)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import Codec
 from kvstore.commands.registry import Argv, Command, CommandRejected, Run
-from kvstore.errors import OutOfMemoryError
+from kvstore.errors import OutOfMemoryError, StoreError
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -32,14 +32,18 @@ LIMITED = "limited"  # maxmemory is set
 PAUSED_ALL = "paused-all"
 PAUSED_WRITES = "paused-writes"
 BUSY = "busy"  # a script has run past its time
+# A feature of a session: CLIENT NO-TOUCH.
+UNTOUCHING = "untouching"
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
-_RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
 _RUN_SUBSCRIBED = frozenset(
     {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
     | {"PING", "QUIT", "RESET"}
 )
+# Commands that a directive must allow.
+_PROTECTED = {"DEBUG": "enable-debug-command"}
 # Powers of two of nanoseconds that a command's duration is counted in.
 HISTOGRAM_BUCKETS = 64
 
@@ -62,6 +66,24 @@ class CommandStats:
     @property
     def calls(self) -> int:
         return sum(self.buckets)
+
+
+class QueuedStats(CommandStats):
+    """For a command that is only queued: that is no call, but a refusal counts."""
+
+    __slots__ = ("_real",)
+
+    def __init__(self, real: CommandStats):
+        self._real = real
+        super().__init__()
+
+    @property
+    def rejected(self) -> int:
+        return self._real.rejected
+
+    @rejected.setter
+    def rejected(self, count: int) -> None:
+        self._real.rejected = count
 
 
 class Entry:
@@ -101,8 +123,11 @@ class Table(dict[bytes, Entry]):
 
     def entry(self, command: Command) -> Entry:
         """A new entry for the command (or subcommand), with the wrappers of this table."""
-        entry = Entry(command, command.body, self.hub.stats_of(command))
-        if command.subcommands and not command.arity == -1:
+        stats = self.hub.stats_of(command)
+        if self.mode == MULTI and command.name not in RUN_IN_MULTI:
+            stats = QueuedStats(stats)
+        entry = Entry(command, command.body, stats)
+        if command.subcommands and command.arity != -1:
             entry.run = _dispatch(self, entry)
         elif command.subcommands:
             entry.run = _dispatch_or_self(self, entry, self._wrapped(command))
@@ -114,12 +139,16 @@ class Table(dict[bytes, Entry]):
         """The command's run under this mode and these features; the last wrapper is asked first."""
         run = command.compile(self.codec)
         flags, features = command.flags, self.features
+        if UNTOUCHING in features and not flags & {"write"} and command.name != "TOUCH":
+            run = _untouching(run)
+        if MONITORED in features and not flags & {"skip_monitor", "admin"}:
+            run = _monitored(self.hub, run, self.mode == SCRIPT)
         if self.mode == SCRIPT:
             return _limited(self.hub, command, run, evict=False) if LIMITED in features else run
-        if MONITORED in features and "skip_monitor" not in flags and "admin" not in flags:
-            run = _monitored(self.hub, run)
-        if self.mode == MULTI and command.name not in _RUN_IN_MULTI:
+        if self.mode == MULTI and command.name not in RUN_IN_MULTI:
             run = _queueing(self.codec, command)
+        if command.name in _PROTECTED:
+            run = _protected(self.hub, command, run, _PROTECTED[command.name])
         if PAUSED_ALL in features or PAUSED_WRITES in features:
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
@@ -176,6 +205,25 @@ def _dispatch_or_self(table: Table, entry: Entry, own: Run) -> Run:
     return run
 
 
+def _protected(hub: Hub, command: Command, run: Run, directive: str) -> Run:
+    """Refuse the command unless the directive lets this client call it."""
+    name = command.name
+
+    def run_protected(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        allowed = hub.config[directive]
+        if allowed == "yes" or (allowed == "local" and session.is_local):
+            return run(session, argv)
+        raise CommandRejected(
+            f'ERR {name} command not allowed. If the {directive} option is set to "local", you can run it '
+            "from a local connection, otherwise you need to set this option in the configuration file, and "
+            "then restart the server."
+        )
+
+    return run_protected
+
+
 def _refusing(command: Command, text: str) -> Run:
     def run(session: Session, argv: Argv) -> Any:
         if not command.arity_ok(len(argv)):
@@ -218,12 +266,36 @@ class _Oom(OutOfMemoryError, CommandRejected):
     pass
 
 
-def _monitored(hub: Hub, run: Run) -> Run:
+def _monitored(hub: Hub, run: Run, by_script: bool) -> Run:
+    """Show the command to the monitors once it has run; not one that was refused."""
+
     def run_monitored(session: Session, argv: Argv) -> Any:
-        hub.feed_monitors(session, argv)
-        return run(session, argv)
+        try:
+            reply = run(session, argv)
+        except CommandRejected:
+            raise
+        except StoreError:
+            hub.feed_monitors(session, argv, by_script)
+            raise
+        hub.feed_monitors(session, argv, by_script)
+        return reply
 
     return run_monitored
+
+
+def _untouching(run: Run) -> Run:
+    """Let the command's look-ups go unrecorded. Only for what reads: a key made without a record of its
+    first use would be the next to be evicted."""
+
+    def run_untouching(session: Session, argv: Argv) -> Any:
+        db = session.db
+        tap, db._on_access = db._on_access, None
+        try:
+            return run(session, argv)
+        finally:
+            db._on_access = tap
+
+    return run_untouching
 
 
 def _pausing(command: Command, run: Run, everything: bool) -> Run:
@@ -235,7 +307,7 @@ def _pausing(command: Command, run: Run, everything: bool) -> Run:
 
     def run_paused(session: Session, argv: Argv) -> Any:
         if session.is_paused(command, argv):
-            return session.postpone(argv)
+            raise session.postpone(argv)
         return run(session, argv)
 
     return run_paused

@@ -1,0 +1,81 @@
+"""MONITOR, and the text that shows a command to people: quoted words, secrets left out.
+
+Must not know: who is watching.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.kinds import OK, Codec
+from kvstore.commands.registry import Argv, Command, Family, Run
+from kvstore.errors import err
+
+if TYPE_CHECKING:
+    from kvstore.commands.session import Session
+
+family = Family("server", "admin")
+
+_REDACTED = b"(redacted)"
+_NAMED = {0x5C: b"\\\\", 0x22: b'\\"', 0x0A: b"\\n", 0x0D: b"\\r", 0x09: b"\\t", 0x07: b"\\a", 0x08: b"\\b"}
+_ESCAPES = [
+    _NAMED.get(char, b"%c" % char if 0x20 <= char <= 0x7E else b"\\x%02x" % char) for char in range(256)
+]
+_SPECIAL = re.compile(rb"[^ !#-\[\]-~]")
+
+
+def quoted(word: bytes) -> bytes:
+    """The word in double quotes, with what is not printable escaped."""
+    return b'"%b"' % _SPECIAL.sub(lambda found: _ESCAPES[found[0][0]], word)
+
+
+def redacted(session: Session, argv: Argv) -> Argv:
+    """The words without passwords: those of AUTH, HELLO AUTH and of CONFIG SET of secret directives."""
+    name = argv[0].upper()
+    if name == b"AUTH":
+        return [argv[0], *[_REDACTED] * (len(argv) - 1)]
+    if name == b"HELLO":
+        upper = [word.upper() for word in argv]
+        if b"AUTH" in upper[2:]:
+            at = upper.index(b"AUTH", 2)
+            return [*argv[: at + 1], *[_REDACTED] * len(argv[at + 1 : at + 3]), *argv[at + 3 :]]
+    if name == b"CONFIG" and len(argv) > 3 and argv[1].upper() == b"SET":
+        shown = list(argv)
+        for at in range(3, len(argv), 2):
+            if session.hub.config.is_sensitive(argv[at - 1]):
+                shown[at] = _REDACTED
+        return shown
+    return argv
+
+
+def monitor_line(session: Session, argv: Argv, by_script: bool) -> bytes:
+    """A command as MONITOR shows it: time, database, client, words. O(n) bytes."""
+    seconds, ms = divmod(session.hub.ctx.now(), 1000)
+    if by_script:
+        client = "lua"
+    elif session.is_unix:
+        client = f"unix:{session.address.removesuffix(':0')}"
+    else:
+        client = session.address
+    head = b"%d.%06d [%d %b] " % (seconds, ms * 1000, session.db.index, client.encode())
+    return head + b" ".join(map(quoted, redacted(session, argv)))
+
+
+def _compile_monitor(command: Command, codec: Codec) -> Run:
+    def run(session: Session, argv: Argv) -> Any:
+        if len(argv) != 1:
+            raise command.wrong_arity()
+        if not session.may_block and codec.on_wire:
+            raise err("MONITOR isn't allowed for DENY BLOCKING client")
+        session.hub.set_monitor(session, True)
+        return codec.ok
+
+    return run
+
+
+@family.command("MONITOR", 1, "admin noscript loading stale", kind=OK, compile_with=_compile_monitor)
+def monitor(session: Session, argv: Argv) -> bool:
+    """See every command that the server runs from now on. O(1), and O(1) a command."""
+    session.hub.set_monitor(session, True)
+    return True

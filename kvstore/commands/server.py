@@ -1,0 +1,229 @@
+"""The server as one: TIME, ROLE, WAIT, SHUTDOWN and the like, and what is refused as there is no cluster.
+
+Must not know: sockets, processes; ``Host`` does for it what a process must do.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.args import Args
+from kvstore.commands.help import add_help
+from kvstore.commands.kinds import ARRAY, BULK, INT, OK, TREE, Kind
+from kvstore.commands.registry import NO_REPLY, Argv, Block, Family, compile_silent
+from kvstore.engine.context import SystemClock
+from kvstore.errors import err
+from kvstore.numbers import as_int, parse_int
+from kvstore.resp import Verbatim
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.session import Session
+
+family = Family("server", "")
+generic = Family("generic", "connection")
+cluster = Family("cluster", "")
+cluster_connection = Family("cluster", "connection")
+
+_NO_CLUSTER = "ERR This instance has cluster support disabled"
+_ALL_SHARDS = ("request_policy:all_shards", "response_policy:agg_min")
+
+
+@family.command("TIME", 1, "loading stale fast", kind=ARRAY, since="2.6.0", tips=("nondeterministic_output",))
+def time_(session: Session, argv: Argv) -> list[bytes]:
+    """Seconds since the Unix epoch, and microseconds. O(1)."""
+    seconds, micros = divmod(_micros(session.hub), 1_000_000)
+    return [b"%d" % seconds, b"%d" % micros]
+
+
+def _micros(hub: Hub) -> int:
+    """The time in microseconds: the clock's, but for real time, which is known better."""
+    if isinstance(hub.ctx.clock, SystemClock):
+        return time.time_ns() // 1000
+    return hub.ctx.now() * 1000
+
+
+@family.command(
+    "ROLE", 1, "noscript loading stale fast", kind=ARRAY, since="2.8.12", categories="admin dangerous"
+)
+def role(session: Session, argv: Argv) -> list[Any]:
+    """That this is a master, how much it has replicated, and its replicas. O(1)."""
+    return [b"master", 0, []]
+
+
+@family.command(
+    *("LASTSAVE", 1, "loading stale fast"),
+    kind=INT,
+    categories="admin dangerous",
+    tips=("nondeterministic_output",),
+)
+def lastsave(session: Session, argv: Argv) -> int:
+    """When the data was last saved, in seconds since the Unix epoch; the start counts as a save. O(1)."""
+    return session.hub.last_save_ms // 1000
+
+
+@family.command("LOLWUT", -1, "readonly fast", kind=TREE, since="5.0.0")
+def lolwut(session: Session, argv: Argv) -> Verbatim:
+    """The version, with no picture. O(1)."""
+    if len(argv) > 2 and argv[1].upper() == b"VERSION":
+        as_int(argv[2])
+    return Verbatim(f"Redis ver. {session.hub.version}\n".encode())
+
+
+# -- replicas, of which there are none -------------------------------------------------------------------
+
+
+def _replica_of(session: Session, argv: Argv) -> bool:
+    """NO ONE: be a master, which this server always is. O(1)."""
+    if argv[1].upper() == b"NO" and argv[2].upper() == b"ONE":
+        return True
+    port = parse_int(argv[2])
+    if port is None or not 0 <= port <= 65535:
+        raise err("Invalid master port")
+    raise err("This server cannot be a replica")
+
+
+for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
+    family.command(_name, 3, "admin noscript stale no_async_loading", kind=OK, since=_since)(_replica_of)
+
+
+def _timeout_ms(word: bytes) -> int:
+    milliseconds = as_int(word, "ERR timeout is not an integer or out of range")
+    if milliseconds < 0:
+        raise err("timeout is negative")
+    return milliseconds
+
+
+@generic.command(
+    *("WAIT", 3, "blocking"),
+    kind=Kind("replicas", tree2=lambda value: value or 0, plain=True),
+    since="3.0.0",
+    tips=_ALL_SHARDS,
+)
+def wait(session: Session, argv: Argv) -> int | Block:
+    """Wait until so many replicas have what this client wrote; how many have it. O(1)."""
+    replicas = as_int(argv[1])
+    timeout = _timeout_ms(argv[2])
+    return Block((), timeout / 1000) if replicas > 0 else 0
+
+
+@generic.command(
+    *("WAITAOF", 4, "blocking"),
+    kind=Kind("logs", tree2=lambda value: value or [0, 0], plain=True),
+    since="7.2.0",
+    tips=_ALL_SHARDS,
+)
+def waitaof(session: Session, argv: Argv) -> list[int] | Block:
+    """Wait until what this client wrote is on disk here and on so many replicas. O(1)."""
+    here = as_int(argv[1])
+    if not 0 <= here <= 1:
+        raise err("value is out of range, value must between 0 and 1")
+    replicas = parse_int(argv[2])
+    if replicas is None or replicas < 0:
+        raise err("value is out of range, must be positive")
+    timeout = _timeout_ms(argv[3])
+    if here:
+        raise err("WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+    return Block((), timeout / 1000) if replicas else [0, 0]
+
+
+# -- SHUTDOWN ------------------------------------------------------------------------------------------------
+
+
+@family.command(
+    *("SHUTDOWN", -1, "admin noscript loading stale no_multi allow_busy"),
+    kind=OK,
+    compile_with=compile_silent,
+)
+def shutdown(session: Session, argv: Argv) -> Any:
+    """Stop the server. Saves as configured, or as SAVE or NOSAVE say. O(n) keys when it saves."""
+    options = [word.upper() for word in argv[1:]]
+    if not {*options} <= {b"SAVE", b"NOSAVE", b"NOW", b"FORCE", b"ABORT"}:
+        raise Args.syntax_error()
+    if (b"ABORT" in options and len(options) > 1) or {b"SAVE", b"NOSAVE"} <= {*options}:
+        raise Args.syntax_error()
+    if options == [b"ABORT"]:
+        raise err("No shutdown in progress.")
+    stop = session.hub.host.shut_down
+    if stop is None:
+        raise err("Errors trying to SHUTDOWN. Check logs.")
+    save = True if b"SAVE" in options else False if b"NOSAVE" in options else None
+    refusal = stop(save)
+    if refusal is not None:
+        raise err(refusal)
+    session.closing = True
+    return NO_REPLY
+
+
+# -- what is not there -----------------------------------------------------------------------------------------
+
+acl = family.container("ACL", since="6.0.0")
+
+
+@family.command("ACL WHOAMI", 2, "noscript loading stale", kind=BULK, since="6.0.0")
+def acl_whoami(session: Session, argv: Argv) -> bytes:
+    """The user that this connection is logged in as. O(1)."""
+    return session.user
+
+
+modules = family.container("MODULE", since="4.0.0")
+
+
+@family.command(
+    *("MODULE LIST", 2, "admin noscript"),
+    kind=ARRAY,
+    since="4.0.0",
+    tips=("nondeterministic_output_order",),
+)
+def module_list(session: Session, argv: Argv) -> list[Any]:
+    """The modules, of which there are none. O(1)."""
+    return []
+
+
+def _no_cluster(session: Session, argv: Argv) -> Any:
+    """Refused: this server is no part of a cluster. O(1)."""
+    raise err(_NO_CLUSTER.removeprefix("ERR "))
+
+
+for _name in ("READONLY", "READWRITE"):
+    cluster_connection.command(_name, 1, "loading stale fast", kind=OK, since="3.0.0")(_no_cluster)
+cluster_connection.command("ASKING", 1, "fast", kind=OK, since="3.0.0")(_no_cluster)
+
+_CLUSTER_ADMIN = "admin stale no_async_loading"
+_VARYING = ("nondeterministic_output",)
+cluster.container("CLUSTER", since="3.0.0")
+for _name, _arity, _flags, _since, _tips in (
+    ("ADDSLOTS", -3, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("ADDSLOTSRANGE", -4, _CLUSTER_ADMIN, "7.0.0", ()),
+    ("BUMPEPOCH", 2, _CLUSTER_ADMIN, "3.0.0", _VARYING),
+    ("COUNT-FAILURE-REPORTS", 3, "admin stale", "3.0.0", _VARYING),
+    ("COUNTKEYSINSLOT", 3, "stale", "3.0.0", ()),
+    ("DELSLOTS", -3, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("DELSLOTSRANGE", -4, _CLUSTER_ADMIN, "7.0.0", ()),
+    ("FAILOVER", -2, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("FLUSHSLOTS", 2, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("FORGET", 3, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("GETKEYSINSLOT", 4, "stale", "3.0.0", _VARYING),
+    ("HELP", 2, "loading stale", "5.0.0", ()),
+    ("INFO", 2, "loading stale", "3.0.0", _VARYING),
+    ("KEYSLOT", 3, "stale", "3.0.0", ()),
+    ("LINKS", 2, "stale", "7.0.0", _VARYING),
+    ("MEET", -4, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("MYID", 2, "loading stale", "3.0.0", ()),
+    ("MYSHARDID", 2, "loading stale", "7.2.0", _VARYING),
+    ("NODES", 2, "loading stale", "3.0.0", _VARYING),
+    ("REPLICAS", 3, "admin stale", "5.0.0", _VARYING),
+    ("REPLICATE", 3, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("RESET", -2, "admin noscript stale", "3.0.0", ()),
+    ("SAVECONFIG", 2, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("SET-CONFIG-EPOCH", 3, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("SETSLOT", -4, _CLUSTER_ADMIN, "3.0.0", ()),
+    ("SHARDS", 2, "loading stale", "7.0.0", _VARYING),
+    ("SLAVES", 3, "admin stale", "3.0.0", _VARYING),
+    ("SLOTS", 2, "loading stale", "3.0.0", _VARYING),
+):
+    cluster.command(f"CLUSTER {_name}", _arity, _flags, kind=OK, since=_since, tips=_tips)(_no_cluster)
+
+add_help(family, acl, {}, since="6.0.0")
+add_help(family, modules, {})
