@@ -451,3 +451,16 @@ def test_commands_on_keys_agree_with_a_model(steps: list[tuple[Any, ...]]) -> No
         lawful.replica.apply(lawful.recorder.take())
         assert digest(lawful.replica.ctx) == digest(ctx)
         lawful.check()
+
+
+def test_no_family_shadows_another() -> None:
+    """The families are mixed into one class: a name that two of them have by accident breaks one."""
+    owners: dict[str, list[type]] = {}
+    for family in Database.__mro__[1:-1]:
+        for name in vars(family):
+            if not name.startswith("__"):
+                owners.setdefault(name, []).append(family)
+    for name, families in owners.items():
+        # Overriding what one's own base has is no accident.
+        for family, shadowed in zip(families, families[1:], strict=False):
+            assert issubclass(family, shadowed), f"{name} of {shadowed} is hidden by {family}"
