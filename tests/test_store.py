@@ -1,0 +1,384 @@
+"""The public Store: confinement, decoding, pipelines, subscriptions, clients, opening."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import redis
+
+import kvstore
+from kvstore import (
+    ManualClock,
+    ResponseError,
+    Store,
+    StoreError,
+    WatchError,
+    WrongThreadError,
+    WrongTypeError,
+)
+
+
+def in_other_thread(call: Any) -> Any:
+    """What ``call`` returns or raises in a thread of its own."""
+    result: list[Any] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except Exception as error:
+            result.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    return result[0]
+
+
+class TestConfinement:
+    def test_another_thread_is_refused_and_this_one_is_not(self) -> None:
+        store = Store()
+        store.set("k", "v")
+        assert isinstance(in_other_thread(lambda: store.get("k")), WrongThreadError)
+        assert store.get("k") == b"v"
+
+    def test_every_data_method_is_refused_before_it_changes_anything(self) -> None:
+        store = Store()
+        calls: dict[str, Any] = {
+            "get": lambda: store.get("k"),
+            "set": lambda: store.set("k", 1),
+            "incr": lambda: store.incr("k"),
+            "lpush": lambda: store.lpush("k", 1),
+            "sadd": lambda: store.sadd("k", 1),
+            "hset": lambda: store.hset("k", "f", 1),
+            "zadd": lambda: store.zadd("k", {"m": 1}),
+            "delete": lambda: store.delete("k"),
+            "expire": lambda: store.expire("k", 1),
+            "ttl": lambda: store.ttl("k"),
+            "keys": lambda: store.keys(),
+            "scan": lambda: store.scan(),
+            "dbsize": lambda: store.dbsize(),
+            "flushdb": lambda: store.flushdb(),
+            "randomkey": lambda: store.randomkey(),
+            "rename": lambda: store.rename("k", "l"),
+            "client": lambda: store.client().get("k"),
+            "pipeline": lambda: store.pipeline().set("k", 1).execute(),
+        }
+        for name, call in calls.items():
+            outcome = in_other_thread(call)
+            assert "thread" in str(outcome), (name, outcome)
+        assert store.dbsize() == 0
+
+    def test_the_check_can_be_lifted(self) -> None:
+        store = Store(check_same_thread=False)
+        in_other_thread(lambda: store.set("k", "v"))
+        assert store.get("k") == b"v"
+
+    def test_the_other_databases_of_a_store_are_confined_too(self) -> None:
+        other = Store().database(3)
+        assert isinstance(in_other_thread(lambda: other.get("k")), WrongThreadError)
+
+    def test_a_subclass_is_confined_and_keeps_its_methods(self) -> None:
+        class Mine(Store):
+            def twice(self, name: str) -> bytes | None:
+                value = self.get(name)
+                return None if value is None else value * 2
+
+        store = Mine()
+        store.set("k", "v")
+        assert store.twice("k") == b"vv"
+        assert isinstance(in_other_thread(lambda: store.twice("k")), WrongThreadError)
+
+
+class TestDatabases:
+    def test_databases_share_nothing_but_the_context(self) -> None:
+        store = Store()
+        store.set("k", "zero")
+        store.database(1).set("k", "one")
+        assert (store.get("k"), store.database(1).get("k")) == (b"zero", b"one")
+        assert store.database(0) is store
+
+    @pytest.mark.parametrize("index", [-1, 16])
+    def test_a_number_out_of_range_is_refused(self, index: int) -> None:
+        with pytest.raises(ValueError):
+            Store().database(index)
+        with pytest.raises(ValueError):
+            Store(db=index)
+
+
+class TestDecoding:
+    def test_bytes_become_str_however_deep(self) -> None:
+        store = Store(decode_responses=True)
+        store.set("k", "é")
+        store.rpush("l", "a", "b")
+        store.hset("h", mapping={"f": "v"})
+        store.sadd("s", "m")
+        store.zadd("z", {"m": 1.5})
+        assert store.get("k") == "é"
+        assert store.lrange("l", 0, -1) == ["a", "b"]
+        assert store.hgetall("h") == {"f": "v"}
+        assert store.smembers("s") == {"m"}
+        assert store.zrange("z", 0, -1, withscores=True) == [("m", 1.5)]
+        assert store.mget("k", "missing") == ["é", None]
+        assert sorted(store.scan_iter()) == ["h", "k", "l", "s", "z"]
+
+    def test_it_is_a_store_and_its_facades_decode(self) -> None:
+        store = Store(decode_responses=True)
+        assert isinstance(store, Store)
+        assert store.pipeline().set("k", "v").get("k").execute() == [True, "v"]
+        assert store.client().get("k") == "v"
+        assert store.database(0).get("k") == "v"
+        with store.pubsub(ignore_subscribe_messages=True) as subscriber:
+            subscriber.subscribe("c")
+            store.publish("c", "hi")
+            assert [message["data"] for message in subscriber.listen()] == ["hi"]
+
+    def test_bytes_that_are_no_utf8_raise_as_in_redis_py(self) -> None:
+        store = Store(decode_responses=True)
+        store.set("k", b"\xff")
+        with pytest.raises(UnicodeDecodeError):
+            store.get("k")
+
+    def test_another_thread_is_refused_here_too(self) -> None:
+        store = Store(decode_responses=True)
+        assert isinstance(in_other_thread(lambda: store.get("k")), WrongThreadError)
+
+
+class TestPipeline:
+    def test_results_come_in_order(self) -> None:
+        store = Store()
+        with store.pipeline() as pipe:
+            pipe.set("a", 1).incr("a").rpush("l", "x")
+            assert len(pipe) == 3
+            assert pipe.execute() == [True, 2, 1]
+            assert len(pipe) == 0
+
+    def test_the_first_error_is_raised_after_all_calls_ran(self) -> None:
+        store = Store()
+        store.set("a", "x")
+        pipe = store.pipeline().rpush("a", 1).set("b", 2)
+        with pytest.raises(
+            WrongTypeError, match=r"Command # 1 \(RPUSH a 1\) of pipeline caused error: WRONGTYPE"
+        ):
+            pipe.execute()
+        assert store.get("b") == b"2"
+
+    def test_errors_can_stand_in_the_results(self) -> None:
+        store = Store()
+        store.set("a", "x")
+        results = store.pipeline().incr("a").get("a").execute(raise_on_error=False)
+        assert isinstance(results[0], ResponseError)
+        assert results[1] == b"x"
+
+    def test_calls_run_at_once_while_watching_until_multi(self) -> None:
+        store = Store()
+        store.set("a", 1)
+        with store.pipeline() as pipe:
+            pipe.watch("a")
+            assert pipe.get("a") == b"1"
+            pipe.multi()
+            pipe.incr("a")
+            assert pipe.execute() == [2]
+
+    def test_a_watched_key_that_changed_stops_execute(self) -> None:
+        store = Store()
+        with store.pipeline() as pipe:
+            pipe.watch("a")
+            store.set("a", "changed")
+            pipe.multi()
+            pipe.set("a", "mine")
+            with pytest.raises(WatchError):
+                pipe.execute()
+        assert store.get("a") == b"changed"
+
+    def test_a_watched_key_that_expired_stops_execute(self) -> None:
+        clock = ManualClock()
+        store = Store(clock=clock)
+        store.set("a", 1, px=5)
+        with store.pipeline() as pipe:
+            pipe.watch("a")
+            clock.advance(ms=6)
+            pipe.multi()
+            pipe.set("b", 1)
+            with pytest.raises(WatchError):
+                pipe.execute()
+
+    def test_a_transaction_tries_again_until_it_goes_through(self) -> None:
+        store = Store()
+        tries = []
+
+        def work(pipe: Any) -> str:
+            tries.append(1)
+            value = int(pipe.get("a") or 0)
+            if len(tries) == 1:
+                store.set("a", 41)
+            pipe.multi()
+            pipe.set("a", value + 1)
+            return "done"
+
+        assert store.transaction(work, "a", value_from_callable=True) == "done"
+        assert (len(tries), store.get("a")) == (2, b"42")
+
+    def test_time_stands_still_while_it_runs(self) -> None:
+        class Ticking:
+            now = 1_000_000
+
+            def now_ms(self) -> int:
+                self.now += 10
+                return self.now
+
+        store = Store(clock=Ticking())
+        assert store.pipeline().set("a", 1, px=5).get("a").pttl("a").execute() == [True, b"1", 5]
+
+
+class TestPubSub:
+    def test_messages_have_redis_py_s_shape(self) -> None:
+        store = Store()
+        subscriber = store.pubsub()
+        subscriber.subscribe("c")
+        subscriber.psubscribe("c*")
+        assert store.publish("c", "hi") == 2
+        assert list(subscriber.listen()) == [
+            {"type": "subscribe", "pattern": None, "channel": b"c", "data": 1},
+            {"type": "psubscribe", "pattern": None, "channel": b"c*", "data": 2},
+            {"type": "message", "pattern": None, "channel": b"c", "data": b"hi"},
+            {"type": "pmessage", "pattern": b"c*", "channel": b"c", "data": b"hi"},
+        ]
+        assert subscriber.get_message() is None
+
+    def test_handlers_take_their_messages(self) -> None:
+        store = Store()
+        seen: list[Any] = []
+        subscriber = store.pubsub(ignore_subscribe_messages=True)
+        subscriber.subscribe(news=seen.append)
+        store.publish("news", "x")
+        assert list(subscriber.listen()) == []
+        assert [message["data"] for message in seen] == [b"x"]
+
+    def test_closing_unsubscribes(self) -> None:
+        store = Store()
+        with store.pubsub() as subscriber:
+            subscriber.subscribe("c")
+        assert store.publish("c", "x") == 0
+
+
+class TestClient:
+    def test_it_is_redis_py_on_the_same_data(self) -> None:
+        store = Store()
+        client = store.client()
+        assert isinstance(client, redis.Redis)
+        client.set("k", "v", ex=100)
+        assert store.get("k") == b"v"
+        assert client.ttl("k") == 100
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            client.lpush("k", 1)
+
+    @pytest.mark.parametrize("protocol", [2, 3])
+    def test_pipelines_and_subscriptions_work_in_both_protocols(self, protocol: int) -> None:
+        store = Store()
+        client = store.client(protocol=protocol)
+        assert client.pipeline().set("a", 1).incr("a").execute() == [True, 2]
+        subscriber = client.pubsub(ignore_subscribe_messages=True)
+        subscriber.subscribe("c")
+        assert subscriber.get_message(timeout=0) is None
+        store.publish("c", "hi")
+        assert subscriber.get_message(timeout=0)["data"] == b"hi"
+
+    def test_a_blocking_call_that_finds_nothing_answers_at_once(self) -> None:
+        client = Store().client()
+        assert client.blpop("l", timeout=5) is None
+
+    def test_methods_about_servers_are_redis_py_s(self) -> None:
+        store = Store()
+        assert store.client_setname("me") is True
+        assert store.info("server")["redis_version"].startswith("7.2")
+
+    def test_lost_watches_raise_redis_py_s_error(self) -> None:
+        store = Store()
+        client = store.client()
+        pipe = client.pipeline()
+        pipe.watch("a")
+        store.set("a", 1)
+        pipe.multi()
+        pipe.set("a", 2)
+        with pytest.raises(redis.WatchError):
+            pipe.execute()
+
+
+class TestRawCalls:
+    def test_call_gives_the_reply_tree(self) -> None:
+        store = Store()
+        assert store.call("SET", "k", 1) == b"OK"
+        assert store.call("GET", "k") == b"1"
+        assert store.call("HSET", "h", "f", "v") == 1
+        assert store.call("HGETALL", "h") == [b"f", b"v"]
+        with pytest.raises(WrongTypeError):
+            store.call("LPUSH", "k", "x")
+        with pytest.raises(ResponseError, match="unknown command 'NOPE'"):
+            store.call("NOPE")
+
+    def test_execute_command_gives_redis_py_s_result(self) -> None:
+        store = Store()
+        assert store.execute_command("SET", "k", 1) is True
+        assert store.execute_command("GET", "k") == b"1"
+
+
+class TestSeams:
+    def test_a_seed_fixes_everything_random(self) -> None:
+        def draws(seed: int) -> list[Any]:
+            store = Store(random=seed)
+            store.sadd("s", *range(1000))
+            return [store.spop("s") for _ in range(20)]
+
+        assert draws(7) == draws(7) != draws(8)
+        assert Store(random=random.Random(1)).randomkey() is None
+
+    def test_a_manual_clock_moves_only_when_told(self) -> None:
+        clock = ManualClock(1_700_000_000_000)
+        store = Store(clock=clock)
+        store.set("k", "v", ex=10)
+        clock.advance(9.999)
+        assert store.ttl("k") >= 0 and store.get("k") == b"v"
+        clock.advance(ms=1)
+        assert store.get("k") is None
+        with pytest.raises(ValueError):
+            clock.advance(-1)
+
+    def test_what_cannot_be_a_key_or_value_is_refused_as_by_redis_py(self) -> None:
+        store = Store()
+        for bad in (None, True, [], object()):
+            with pytest.raises(kvstore.DataError, match="Invalid input of type"):
+                store.set("k", bad)  # type: ignore[arg-type]
+        assert store.exists("k") == 0
+
+
+class TestOpen:
+    @pytest.mark.parametrize("url", [None, "memory://"])
+    def test_memory(self, url: str | None) -> None:
+        store = kvstore.open(url, decode_responses=True)
+        store.set("k", "v")
+        assert store.get("k") == "v"
+
+    def test_servers_by_url(self) -> None:
+        client = kvstore.open("unix:///nowhere.sock?db=2")
+        assert isinstance(client, redis.Redis)
+        assert client.connection_pool.connection_kwargs["db"] == 2
+        assert isinstance(kvstore.open("redis://127.0.0.1:1/0"), redis.Redis)
+
+    @pytest.mark.parametrize("url", ["/some/path", "file:///some/path", "http://example.org"])
+    def test_what_cannot_be_opened_is_refused_by_name(self, url: str) -> None:
+        with pytest.raises(StoreError, match="cannot open"):
+            kvstore.open(url)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = "{'redis', 'asyncio', 'ssl', 'lupa', 'hiredis', 'logging', 'socket'}"
+    code = f"import sys, kvstore; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
