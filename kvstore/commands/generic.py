@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.args import Args
+from kvstore.commands.help import add_help
 from kvstore.commands.kinds import ARRAY, BULK, INT, OK, STATUS, TREE
 from kvstore.commands.registry import KEY_LOOK, KEY_READ, KEY_UPDATE, Argv, Family, keys_at
 from kvstore.commands.scan import SCANNED, parse_cursor, scan_options
@@ -12,7 +13,6 @@ from kvstore.engine.database import Database
 from kvstore.engine.expiry_commands import GT, LT, NX, XX
 from kvstore.errors import SYNTAX, ResponseError, err
 from kvstore.numbers import as_int
-from kvstore.resp import Status
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -103,50 +103,31 @@ def scan(session: Session, argv: Argv) -> tuple[int, list[bytes]]:
     return session.db._scan(cursor, options.match, options.count, options.type)
 
 
-def help_lines(command: str, *lines: str) -> list[Status]:
-    """The reply to a HELP subcommand; the lines are those of the other subcommands."""
-    head = f"{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    return [Status(line.encode()) for line in (head, *lines, "HELP", "    Print this help.")]
+_object = family.container("OBJECT", since="2.2.3")
+_object.categories = frozenset({"slow"})
 
 
-family.container("OBJECT", since="2.2.3").categories = frozenset({"slow"})
-for _name, _since in (
-    ("ENCODING", "2.2.3"),
-    ("REFCOUNT", "2.2.3"),
-    ("IDLETIME", "2.2.3"),
-    ("FREQ", "4.0.0"),
-):
-    family.bind(
-        f"OBJECT {_name}",
+def _bind_object(name: str, since: str, summary: str) -> None:
+    @family.command(
+        f"OBJECT {name}",
         3,
         "readonly",
         keys_at(2, 2, 1, "RO"),
-        Database.object,
-        TREE,
-        since=_since,
+        kind=TREE,
+        since=since,
         tips=_NONDETERMINISTIC,
     )
+    def object_(session: Session, argv: Argv) -> Any:
+        return session.db.object(name, argv[2])
+
+    object_.__doc__ = summary
 
 
-@family.command("OBJECT HELP", 2, "loading stale", kind=ARRAY, since="6.2.0")
-def object_help(session: Session, argv: Argv) -> list[Status]:
-    """What OBJECT can be asked. O(1)."""
-    return help_lines(
-        "OBJECT",
-        "ENCODING <key>",
-        "    Return the kind of internal representation used in order to store the value",
-        "    associated with a <key>.",
-        "FREQ <key>",
-        "    Return the access frequency index of the <key>. The returned integer is",
-        "    proportional to the logarithm of the recent access frequency of the key.",
-        "IDLETIME <key>",
-        "    Return the idle time of the <key>, that is the approximated number of",
-        "    seconds elapsed since the last access to the key.",
-        "REFCOUNT <key>",
-        "    Return the number of references of the value associated with the specified",
-        "    <key>.",
-    )
-
+_bind_object("ENCODING", "2.2.3", "The name of the representation that the value would have in Redis. O(1).")
+_bind_object("REFCOUNT", "2.2.3", "1, or Redis's figure for the small integers that it shares. O(1).")
+_bind_object("IDLETIME", "2.2.3", "Seconds since the key was last used, or since this is recorded. O(1).")
+_bind_object("FREQ", "4.0.0", "The logarithmic counter of the key's uses, under an LFU policy. O(1).")
+add_help(family, _object, dict.fromkeys(_object.subcommands, "<key>"), since="6.2.0")
 
 # -- deadlines -------------------------------------------------------------------------------------
 
@@ -162,7 +143,9 @@ def _bind_expire(name: str, since: str, method: Any) -> None:
         for word in argv[3:]:
             flag = _CONDITIONS.get(word.upper())
             if flag is None:
-                raise err("Unsupported option " + word.decode("utf-8", "surrogateescape"))
+                # A C string ends at its first NUL.
+                shown = word.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+                raise err(f"Unsupported option {shown}")
             flags |= flag
         return session.db._expire_by(command, argv[1], argv[2], flags)
 

@@ -36,7 +36,8 @@ def _unknown_type(exchange: Exchange) -> bool:
 
 KNOWN: list[Known] = [
     Known("redis", {"OBJECT"}, "7.0 has no listpack sets and one encoding for all lists", _encodings),
-    Known("redis", {"OBJECT", "CLIENT", "COMMAND", "CONFIG", "MEMORY"}, "7.0 words HELP differently", _help),
+    Known("redis", {"*"}, "HELP is in words of our own", _help),
+    Known("valkey", {"*"}, "HELP is in words of our own", _help),
     Known("redis", SCORE_COMMANDS, "7.0 prints 17 digits, 7.2 the shortest that read back", same_numbers),
     Known("redis", {"SCAN", "SSCAN", "HSCAN", "ZSCAN"}, "7.0 refuses more odd cursors", _odd_cursor),
     Known(
