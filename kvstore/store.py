@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from kvstore import errors
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
 from kvstore.engine.store import Store as EngineStore
-from kvstore.resp import ErrorReply
 
 if TYPE_CHECKING:
     import redis
@@ -81,6 +80,8 @@ class Store(EngineStore):
 
         Raises the error reply as a ResponseError. ``call("SET", "k", 1)`` is ``b"OK"``.
         """
+        from kvstore.resp import ErrorReply  # here, as it brings the parser along
+
         reply = self._session.call([to_bytes(word) for word in words])
         if isinstance(reply, ErrorReply):
             raise _as_exception(reply.decode("utf-8", "surrogateescape"))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import INT, TREE, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Command, Family, Run, keys_at
-from kvstore.errors import ResponseError
 from kvstore.glob import compile_glob
 from kvstore.resp import Push
 
@@ -44,8 +43,6 @@ def _subscribing(word: bytes, subscribe: Callable[[Session, bytes], None], shard
         def run(session: Session, argv: Argv) -> Any:
             if len(argv) < 2:
                 raise command.wrong_arity()
-            if not session.may_block and session.protocol == 2 and session.codec.on_wire:
-                raise ResponseError(f"ERR {command.full_name} is not allowed in this context")
             for channel in argv[1:]:
                 subscribe(session, channel)
                 _confirm(session, word, channel, count(session))
