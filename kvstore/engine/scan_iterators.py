@@ -35,7 +35,7 @@ class ScanIterators(Sets, Hashes, SortedSets, Generic):
 
         def page(cursor: int) -> tuple[int, Any]:
             cursor, found = self.hscan(name, cursor, match, count, no_values)
-            return cursor, found if no_values else found.items()
+            return cursor, found.items() if isinstance(found, dict) else found
 
         yield from walk(page)
 

@@ -33,6 +33,9 @@ from tests.differential.grammar import (
     step,
 )
 
+# Where GT or LT compares deadlines, equal times to live would leave the answer to the milliseconds between.
+_LATER_S = mostly(lambda rng: [b"%d" % rng.randrange(200, 10**6)], TTL_S, 0.15)
+_LATER_MS = mostly(lambda rng: [b"%d" % rng.randrange(200_000, 10**9)], TTL_MS, 0.15)
 _CONDITION = options("NX", "XX", "GT", "LT", p=0.2)
 _TYPE = mostly(one_of("string", "list", "set", "hash", "zset", "stream", "STRING"), "nope", 0.05)
 _SCAN_OPTIONS = options(seq("MATCH", PATTERN), seq("COUNT", COUNT), seq("TYPE", _TYPE), p=0.4)
@@ -72,8 +75,8 @@ GRAMMAR = Grammar(
         command("HSET", NEW_KEY, some(seq(FIELD, VALUE), 1, 3), weight=2),
         command("ZADD", NEW_KEY, some(seq(SCORE, MEMBER), 1, 3), weight=2),
         # expiry
-        command("EXPIRE", KEY, TTL_S, _CONDITION, weight=3),
-        command("PEXPIRE", KEY, TTL_MS, _CONDITION, weight=2),
+        command("EXPIRE", KEY, _LATER_S, _CONDITION, weight=3),
+        command("PEXPIRE", KEY, _LATER_MS, _CONDITION, weight=2),
         command("EXPIREAT", KEY, FUTURE_S, _CONDITION, weight=2),
         command("PEXPIREAT", KEY, FUTURE_MS, _CONDITION, weight=2),
         command("TTL", KEY, weight=2, compare=near(2)),
