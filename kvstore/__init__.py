@@ -28,8 +28,8 @@ from kvstore.errors import (
 from kvstore.store import Store
 
 if TYPE_CHECKING:
-    from kvstore.net.embedded import serve
     from kvstore.opening import open
+    from kvstore.serving import serve
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ __all__ = [
     "serve",
 ]
 
-_LAZY = {"open": "kvstore.opening", "serve": "kvstore.net.embedded"}
+_LAZY = {"open": "kvstore.opening", "serve": "kvstore.serving"}
 
 
 def __getattr__(name: str) -> Any:

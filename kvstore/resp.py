@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 import hiredis
@@ -231,62 +232,50 @@ def encode3(value: Any) -> bytes:
 
 INLINE_MAX_SIZE = 64 * 1024  # bytes of an inline request, or of a header line, without a line end
 _FAST_CHUNK = 256 * 1024  # bytes; larger chunks carry large values, which the careful parser moves less
+_WORTH_CUTTING = 1024  # bytes of a chunk, all but the last request of which may go to hiredis
 _MAX_WORDS = 2**31 - 1
 # A count that hiredis would reserve memory for; requests of that many words take the careful parser.
-_LARGE_COUNT = re.compile(rb"\*[0-9]{6}").search
-_ESCAPES = {0x6E: 0x0A, 0x72: 0x0D, 0x74: 0x09, 0x62: 0x08, 0x61: 0x07}  # n r t b a
-_SPACE = b" \t\n\v\f\r\0"
+_LARGE_COUNT = re.compile(rb"\n[*~>%|][0-9]{6}").search
 _UNAUTHENTICATED_WORDS = 10
 _UNAUTHENTICATED_BULK = 16384
+_ONLY_BYTES = {bytes}
+
+_SPACES: Final = re.compile(rb"[ \t-\r]*")
+# Bare text, then perhaps one quoted part. The alternatives exclude each other, so a match is linear.
+_WORD: Final = re.compile(
+    rb"""([^ \t\n\r"']*)(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\'|\\(?!'))*)')?(?=[ \t-\r]|\Z)""",
+    re.DOTALL,
+)
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
-def split_args(line: bytes) -> list[bytes] | None:
-    """Split an inline request (or a line of redis.conf) into words; None when quotes do not match.
+def split_words(line: bytes) -> list[bytes] | None:
+    """The words of an inline request, or of a line of a configuration file. O(len(line)).
 
-    Double quotes know \\xHH and the escapes of C; single quotes know only \\'. A closing quote must be
-    followed by a space or the end.
+    A word may be bare, in double quotes with the escapes ``\\n \\r \\t \\b \\a \\xHH``, or in single quotes
+    where only ``\\'`` is one. A quote may open in the middle of a word; where it closes the word must end.
+    None where a quote is not closed or does not end a word.
     """
     words: list[bytes] = []
-    at, end = 0, len(line)
+    at = 0
     while True:
-        while at < end and line[at] in _SPACE:
-            at += 1
-        if at >= end:
+        spaces = _SPACES.match(line, at)
+        at = spaces.end() if spaces else at
+        if at == len(line):
             return words
-        word = bytearray()
-        quote = 0
-        while at < end:
-            char = line[at]
-            if quote:
-                if char == 0x5C and quote == 0x22 and at + 1 < end:  # backslash in double quotes
-                    hexa = line[at + 2 : at + 4]
-                    if line[at + 1] == 0x78 and re.fullmatch(rb"[0-9a-fA-F]{2}", hexa):
-                        word.append(int(hexa, 16))
-                        at += 4
-                        continue
-                    at += 1
-                    word.append(_ESCAPES.get(line[at], line[at]))
-                elif char == 0x5C and quote == 0x27 and line[at + 1 : at + 2] == b"'":
-                    at += 1
-                    word.append(0x27)
-                elif char == quote:
-                    if at + 1 < end and line[at + 1] not in _SPACE:
-                        return None
-                    at += 1
-                    quote = 0
-                    break
-                else:
-                    word.append(char)
-            elif char in _SPACE:
-                break
-            elif char in b"\"'":
-                quote = char
-            else:
-                word.append(char)
-            at += 1
-        if quote:
+        match = _WORD.match(line, at)
+        if match is None:
             return None
-        words.append(bytes(word))
+        bare, double, single = match.groups(b"")
+        words.append(bare + _ESCAPE.sub(_unescape, double) + single.replace(b"\\'", b"'"))
+        at = match.end()
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    if match[1]:
+        return bytes.fromhex(match[1].decode())
+    return _ESCAPES.get(match[2], match[2])
 
 
 class RequestParser:
@@ -301,58 +290,73 @@ class RequestParser:
         "_authenticated",
         "_buffer",
         "_bulk",
-        "_plain",
         "_reader",
         "_words",
         "_words_left",
+        "_words_size",
         "error",
+        "idle",
         "max_bulk",
     )
 
     def __init__(self, max_bulk: int = 512 * 1024 * 1024):
         self.max_bulk = max_bulk
         self._authenticated = True
-        self._plain = True  # between requests, and trusted: chunks may go to hiredis
+        self.idle = True  # between requests, and trusted: chunks may go to hiredis
         self.error: ProtocolError | None = None
         self._reader: Any = None
         self._buffer = bytearray()
         self._words: list[bytes] = []
         self._words_left = 0
+        self._words_size = 0
         self._bulk = -1
 
     @property
     def authenticated(self) -> bool:
-        """False: the tighter limits for clients that have yet to log in."""
+        """False: the tighter limits for clients that have yet to log in, and one request at a time."""
         return self._authenticated
 
     @authenticated.setter
     def authenticated(self, authenticated: bool) -> None:
         self._authenticated = authenticated
-        self._plain = authenticated and not self._buffer and not self._words_left
+        self._settle()
 
     @property
     def buffered(self) -> int:
-        """Bytes held for a request that is not complete."""
-        return len(self._buffer) + sum(map(len, self._words))
+        """Bytes held for requests that are not complete, or not yet asked for."""
+        return len(self._buffer) + self._words_size
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes of what is held."""
+        return bytes(self._buffer[:size])
+
+    def hold(self, data: bytes) -> None:
+        """Keep bytes for a later ``parse_buffer()``: the client is stopped."""
+        self._buffer += data
+        self.idle = False
 
     def parse(self, data: bytes) -> list[list[bytes]]:
         """The requests that ``data`` completes. O(len(data)), whatever the number of calls."""
-        if self._plain and data[-1] == 0x0A and data[0] == 0x2A and 2 < len(data) <= _FAST_CHUNK:
+        if self.idle and data[-1] == 0x0A and data[0] == 0x2A and 2 < len(data) <= _FAST_CHUNK:
             requests = self._parse_fast(data)
             if requests is not None:
                 return requests
-        self._plain = False
+        elif len(data) >= _WORTH_CUTTING and self._may_cut():
+            requests = self._parse_most(data)
+            if requests is not None:
+                return requests
+        self.idle = False
         self._buffer += data
-        return self.parse_buffer()
+        return self.parse_buffer() if self._authenticated else self.parse_buffer(1)
 
     def _parse_fast(self, data: bytes) -> list[list[bytes]] | None:
         """By hiredis; None when the chunk is not whole requests of plain bulks without line ends.
 
         Large counts are refused before hiredis sees them, as it reserves what they promise. Each word of
-        a request takes two line ends and its count one, so that equal numbers prove that everything was
-        used up and nothing but bulks was there; a single request proves it by leaving nothing behind.
+        a request takes two line ends and its count one, so that equal numbers show that everything was
+        used up and nothing but bulks was there.
         """
-        if (data.find(b"*", 1) > 0 or data[2] != 0x0D) and _LARGE_COUNT(data):
+        if (data[2] != 0x0D and data.find(b"\r", 3, 7) < 0) or _LARGE_COUNT(data) is not None:
             return None
         reader = self._reader
         if reader is None:
@@ -360,31 +364,43 @@ class RequestParser:
         try:
             reader.feed(data)
             words = reader.gets()
-            if words and words is not False and not reader.has_data():
+            if words and not reader.has_data():
                 for word in words:
                     if word.__class__ is not bytes:
                         raise TypeError
-                return [words]
-            return self._finish_fast(reader, words, data.count(b"\r\n"))
-        except (hiredis.ProtocolError, TypeError):
-            self._reader = None
-            return None
-
-    def _finish_fast(self, reader: Any, words: Any, line_ends: int) -> list[list[bytes]] | None:
-        """The rest of a chunk of several requests, of which hiredis has given the first."""
-        requests: list[list[bytes]] = []
-        lines = 0
-        while words is not False:
-            for word in words:
-                if word.__class__ is not bytes:
-                    raise TypeError
-            lines += 1 + 2 * len(words)
-            requests.append(words)
-            words = reader.gets()
-        if lines == line_ends:
-            return requests if all(requests) else [words for words in requests if words]
+                if 2 * len(words) + 1 == data.count(b"\r\n"):
+                    return [words]
+            elif words is not False:
+                requests = [words, *iter(reader.gets, False)]
+                if set(map(type, chain.from_iterable(requests))) <= _ONLY_BYTES and 2 * sum(
+                    map(len, requests)
+                ) + len(requests) == data.count(b"\r\n"):
+                    return requests if all(requests) else [words for words in requests if words]
+        except (hiredis.ProtocolError, TypeError, MemoryError):
+            pass
         self._reader = None
         return None
+
+    def _may_cut(self) -> bool:
+        return (
+            self._authenticated
+            and not self._words_left
+            and self.error is None
+            and len(self._buffer) < INLINE_MAX_SIZE
+        )
+
+    def _parse_most(self, data: bytes) -> list[list[bytes]] | None:
+        """All but the last request by hiredis, which would keep an incomplete one to itself."""
+        if self._buffer:
+            data = bytes(self._buffer) + data
+        cut = data.rfind(b"\r\n*") + 2
+        if data[0] != 0x2A or not 2 < cut <= _FAST_CHUNK:
+            return None
+        requests = self._parse_fast(data[:cut])
+        if requests is not None:
+            self._buffer[:] = data[cut:]
+            requests += self.parse_buffer()
+        return requests
 
     def parse_buffer(self, most: int = 1 << 62) -> list[list[bytes]]:
         """Up to ``most`` requests of what is buffered, by the careful parser."""
@@ -393,66 +409,84 @@ class RequestParser:
         at = 0
         try:
             while self.error is None and at < len(buffer) and len(requests) < most:
+                before = at
                 if self._words_left:
-                    moved = self._parse_bulk(at)
-                    if moved == at:
-                        break
-                    at = moved
+                    at = self._parse_word(at)
                     if not self._words_left:
                         requests.append(self._words)
-                        self._words = []
-                    continue
-                line_end = buffer.find(b"\n", at)
-                if line_end < 0:
-                    if len(buffer) - at > INLINE_MAX_SIZE:
-                        multi = buffer[at] == 0x2A
-                        raise ProtocolError("too big mbulk count string" if multi else "too big inline request")
-                    break
-                if buffer[at] == 0x2A:
-                    self._words_left = self._count(bytes(buffer[at + 1 : line_end - 1]))
+                        self._words, self._words_size = [], 0
+                elif buffer[at] == 0x2A:
+                    at = self._parse_count(at)
                 else:
-                    words = split_args(bytes(buffer[at:line_end].removesuffix(b"\r")))
-                    if words is None:
-                        raise ProtocolError("unbalanced quotes in request")
-                    if words:
-                        requests.append(words)
-                at = line_end + 1
+                    at = self._parse_inline(at, requests)
+                if at == before:
+                    break
         except ProtocolError as error:
             self.error = error
         del buffer[:at]
-        self._plain = not buffer and not self._words_left and self.authenticated and self.error is None
+        self._settle()
         return requests
 
-    def _count(self, raw: bytes) -> int:
-        count = parse_int(raw)
+    def _settle(self) -> None:
+        self.idle = self._authenticated and not self._buffer and not self._words_left and self.error is None
+
+    def _line_end(self, mark: bytes, at: int, what: str) -> int:
+        """Where the line at ``at`` ends; -1 while it does not. A NUL hides what follows, as it does in C."""
+        buffer = self._buffer
+        end = buffer.find(mark, at)
+        if end < 0 or buffer.find(0, at, end) >= 0:
+            if len(buffer) - at > INLINE_MAX_SIZE:
+                raise ProtocolError(f"too big {what}")
+            return -1
+        return end
+
+    def _parse_inline(self, at: int, requests: list[list[bytes]]) -> int:
+        """Take the line at ``at``; where to go on (``at``: it is not all there)."""
+        line_end = self._line_end(b"\n", at, "inline request")
+        if line_end < 0:
+            return at
+        words = split_words(bytes(self._buffer[at:line_end]).removesuffix(b"\r"))
+        if words is None:
+            raise ProtocolError("unbalanced quotes in request")
+        if words:
+            requests.append(words)
+        return line_end + 1
+
+    def _parse_count(self, at: int) -> int:
+        """Take the header of a request at ``at``; where to go on (``at``: it is not all there)."""
+        line_end = self._line_end(b"\r", at, "mbulk count string")
+        if line_end < 0 or line_end + 1 >= len(self._buffer):
+            return at
+        count = parse_int(bytes(self._buffer[at + 1 : line_end]))
         if count is None or count > _MAX_WORDS:
             raise ProtocolError("invalid multibulk length")
-        if count > _UNAUTHENTICATED_WORDS and not self.authenticated:
+        if count > _UNAUTHENTICATED_WORDS and not self._authenticated:
             raise ProtocolError("unauthenticated multibulk length")
-        return max(count, 0)
+        self._words_left = max(count, 0)
+        return line_end + 2
 
-    def _parse_bulk(self, at: int) -> int:
-        """Take the next word at ``at`` when it is all there; where to go on (``at``: nothing taken)."""
+    def _parse_word(self, at: int) -> int:
+        """Take the next word at ``at``, or its header; where to go on (``at``: it is not all there)."""
         buffer = self._buffer
         size = self._bulk
         if size < 0:
-            line_end = buffer.find(b"\r", at)
+            line_end = self._line_end(b"\r", at, "bulk count string")
             if line_end < 0 or line_end + 1 >= len(buffer):
-                if len(buffer) - at > INLINE_MAX_SIZE:
-                    raise ProtocolError("too big bulk count string")
                 return at
             if buffer[at] != 0x24:
-                raise ProtocolError(f"expected '$', got '{chr(buffer[at])}'")
+                shown = bytes(buffer[at : at + 1]).decode("utf-8", "surrogateescape")
+                raise ProtocolError(f"expected '$', got '{shown}'")
             parsed = parse_int(bytes(buffer[at + 1 : line_end]))
             if parsed is None or not 0 <= parsed <= self.max_bulk:
                 raise ProtocolError("invalid bulk length")
-            if parsed > _UNAUTHENTICATED_BULK and not self.authenticated:
+            if parsed > _UNAUTHENTICATED_BULK and not self._authenticated:
                 raise ProtocolError("unauthenticated bulk length")
-            size = self._bulk = parsed
+            self._bulk = parsed
             return line_end + 2
         if len(buffer) - at < size + 2:
             return at
         self._words.append(bytes(memoryview(buffer)[at : at + size]))
+        self._words_size += size
         self._words_left -= 1
         self._bulk = -1
         return at + size + 2

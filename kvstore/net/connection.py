@@ -1,9 +1,11 @@
-"""One client's socket: bytes into its session, its replies out, with back-pressure.
+"""One client's socket: bytes into its session, its replies out.
 
 Invariants
 - At most one flush of a connection is due in a turn (``_due``).
-- While the peer is slow the rest of a reply waits in ``_rest`` and the socket is watched for WRITE;
-  nothing else is sent meanwhile, so replies keep their order.
+- While the peer is slow, what is not yet sent waits in ``_chunks`` and the socket is watched for WRITE;
+  nothing else is sent meanwhile, so replies keep their order. ``_held`` is the number of those bytes.
+- A client is always read, however much output it leaves unread, as real clients send a long pipeline
+  before they read: what bounds the memory is ``client-output-buffer-limit``.
 
 Must not know: commands.
 """
@@ -11,104 +13,306 @@ Must not know: commands.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.session import Session
+from kvstore.net.listener import show_address
+from kvstore.net.log import LOGGER
 from kvstore.net.loop import READ, WRITE
 
 if TYPE_CHECKING:
     from kvstore.net.server import Server
 
 RECEIVE_SIZE = 64 * 1024  # bytes taken from a socket in one readiness
+SEND_SIZE = 256 * 1024  # bytes joined for one send to a slow peer
+# Output that a client that has yet to log in may leave unread, in bytes: enough for every error.
+UNAUTHENTICATED_OUTPUT = 1024
+_SHOWN_INPUT = 64  # bytes of a client's input that the log shows
 
 
 class Connection:
     """A handler of the loop and the transport of its session."""
 
-    __slots__ = ("_due", "_rest", "_server", "address", "fd", "session", "sock")
+    __slots__ = (
+        "_chunks",
+        "_counted",
+        "_due",
+        "_ended",
+        "_held",
+        "_host",
+        "_limits",
+        "_queue",
+        "_queue_size",
+        "_send",
+        "_server",
+        "_soft_since",
+        "_unsent",
+        "address",
+        "fd",
+        "receive",
+        "session",
+        "sock",
+    )
 
     def __init__(self, server: Server, sock: socket.socket, address: str):
         self._server = server
+        self._limits = server.limits
+        self._host = server.hub.host
+        self._unsent = server.loop.unsent
         self._due = False
-        self._rest: memoryview | None = None
+        self._ended = False  # the peer sends no more
+        self._chunks: deque[bytes | memoryview] = deque()
+        self._held = 0
+        self._soft_since = 0  # when the soft limit was passed, in ms; 0: it is not
+        self._queue: list[list[bytes]] | None = None  # the MULTI queue that _queue_size is of
+        self._counted = 0
+        self._queue_size = 0
         self.sock = sock
         self.fd = sock.fileno()
         self.address = address
+        self._send: Callable[[Any], int] = sock.send
         self.session = Session(server.hub, transport=self)
+        self.receive = _receiver(self, sock)
+
+    @property
+    def local_address(self) -> str:
+        """The server's end, as CLIENT LIST has it."""
+        if self.fd < 0 or self.sock.family == socket.AF_UNIX:
+            return self.address
+        host, port = self.sock.getsockname()[:2]
+        return show_address(host, port)
+
+    @property
+    def held(self) -> int:
+        """Bytes of replies that the peer has not taken."""
+        return self._held
+
+    # -- in ----------------------------------------------------------------------------------------
 
     def ready(self, events: int) -> None:
-        if events & WRITE and self._rest is not None:
-            self._send_rest()
-        if events & ~WRITE:
-            self._receive()
+        """The loop's slow path: everything but a plain READ."""
+        if events & WRITE and self._chunks:
+            self._send_held()
+        if events & ~WRITE and self.fd >= 0:
+            if self._ended:
+                self.close()  # it had sent its last before: this is a hang-up
+            else:
+                self.receive()
 
-    def _receive(self) -> None:
-        try:
-            data = self.sock.recv(RECEIVE_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
+    def peer_ended(self) -> None:
+        """The peer sends no more. What it has asked for is sent still; a blocked command is given up."""
+        self._ended = True
+        if not self._held and not self.session.out:
             self.close()
             return
-        if not data:
-            self.close()
-            return
-        session = self.session
-        session.feed(data)
-        if session.out or session.closing:
+        self.session.closing = True
+        if self._held:
+            self._server.loop.modify(self.fd, WRITE)
+        else:
+            self._server.loop.modify(self.fd, 0)
             self.wake()
+
+    def check_input(self) -> None:
+        """Close the client if it keeps too much of a request unfinished."""
+        session = self.session
+        size = session.parser.buffered + self._queued()
+        if self.fd >= 0 and size > self._limits.input:
+            self._host.input_limit_closes += 1
+            shown = session.parser.peek(_SHOWN_INPUT)
+            LOGGER.warning(
+                "Closing client that reached max query buffer length: id=%d addr=%s qbuf=%d (it begins with %r)",
+                session.id,
+                self.address,
+                size,
+                shown,
+            )
+            self.close()
+
+    def _queued(self) -> int:
+        """Bytes of the commands queued in MULTI; counts each once."""
+        queue = self.session.queue
+        if queue is not self._queue:
+            self._queue, self._counted, self._queue_size = queue, 0, 0
+        for argv in queue[self._counted :]:
+            self._queue_size += sum(map(len, argv))
+        self._counted = len(queue)
+        return self._queue_size
+
+    # -- out ---------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Have ``out`` sent at the end of the turn."""
         if not self._due:
             self._due = True
-            self._server.loop.unsent.append(self._flush)
+            self._unsent.append(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what the session has produced."""
         self._due = False
-        if self.fd < 0:
+        session = self.session
+        out = session.out
+        if self._chunks:
+            self._hold_all(out)
             return
-        out = self.session.out
-        if self._rest is not None or not out:
-            if not out and self._rest is None and self.session.closing:
+        if not out:
+            if session.closing:
                 self.close()
             return
-        data = b"".join(out) if len(out) > 1 else out[0]
+        data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
+        size = len(data)
+        if size > self._limits.output and self._over_limit(size):
+            return
         try:
-            sent = self.sock.send(data)
+            sent = self._send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             self.close()
             return
-        if sent < len(data):
-            self._rest = memoryview(data)[sent:]
-            self._server.loop.modify(self.fd, READ | WRITE)
-        elif self.session.closing:
+        host = self._host
+        host.writes += 1
+        host.output_bytes += sent
+        if sent < size:
+            self._hold(memoryview(data)[sent:], size - sent)
+        elif session.closing:
             self.close()
 
-    def _send_rest(self) -> None:
-        assert self._rest is not None
+    def _hold(self, rest: memoryview, size: int) -> None:
+        """Keep what the peer does not take now, until it does."""
+        if self.fd < 0 or self._over_limit(size):
+            return
+        self._chunks.append(rest)
+        self._held = size
+        self._server.loop.modify(self.fd, WRITE if self._ended else READ | WRITE)
+
+    def _hold_all(self, out: list[bytes]) -> None:
+        if self.fd < 0:
+            return
+        self._chunks.extend(out)
+        self._held += sum(map(len, out))
+        out.clear()
+        self._over_limit(self._held)
+
+    def _send_held(self) -> None:
+        chunks = self._chunks
+        data: Any = chunks[0]
+        taken = 1
+        if len(chunks) > 1 and len(data) < SEND_SIZE:
+            size = taken = 0
+            for chunk in chunks:
+                size += len(chunk)
+                taken += 1
+                if size >= SEND_SIZE:
+                    break
+            data = b"".join([chunks[at] for at in range(taken)])
         try:
-            sent = self.sock.send(self._rest)
+            sent = self._send(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self.close()
             return
-        if sent < len(self._rest):
-            self._rest = self._rest[sent:]
-            return
-        self._rest = None
+        self._host.writes += 1
+        self._host.output_bytes += sent
+        self._held -= sent
+        for _ in range(taken):
+            chunks.popleft()
+        if sent < len(data):
+            chunks.appendleft(memoryview(data)[sent:])
+        self.session.active_ms = self._server.ctx.now()
+        if not chunks:
+            self._all_sent()
+
+    def _all_sent(self) -> None:
+        self._soft_since = 0
+        self._server.slow.discard(self)
         self._server.loop.modify(self.fd, READ)
-        self._flush()
+        if self.session.closing or self._ended:
+            self.close()
+
+    # -- limits of the output -----------------------------------------------------------------------
+
+    def _over_limit(self, size: int) -> bool:
+        """Close the client if it leaves too much unread, now or (soft limit) for too long."""
+        session = self.session
+        if not session.authenticated:
+            reached = size > UNAUTHENTICATED_OUTPUT
+        else:
+            limit = self._limits.outputs.pubsub if session.subscriptions else self._limits.outputs.normal
+            reached = 0 < limit.hard < size or self._soft_reached(size, limit.soft, limit.seconds)
+        if reached:
+            self._host.output_limit_closes += 1
+            LOGGER.warning(
+                "Client id=%d addr=%s closed for overcoming of output buffer limits: %d bytes unread.",
+                session.id,
+                self.address,
+                size,
+            )
+            self.close()
+        return reached
+
+    def _soft_reached(self, size: int, soft: int, seconds: int) -> bool:
+        if not 0 < soft < size:
+            self._soft_since = 0
+            return False
+        now = self._server.ctx.now()
+        if self._soft_since == 0:
+            self._soft_since = now
+            self._server.watch_slow(self)
+        return now - self._soft_since > seconds * 1000
+
+    def check_soft_limit(self) -> None:
+        """Look again at a client that was over its soft limit."""
+        if not self._over_limit(self._held) and self._soft_since == 0:
+            self._server.slow.discard(self)
+
+    # -- end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
+        """Close now; what is not sent is lost."""
         if self.fd < 0:
             return
-        self._server.loop.remove(self.fd)
+        self._server.forget(self)
         self.fd = -1
+        self._chunks.clear()
+        self._held = 0
         self.sock.close()
         self.session.close()
-        self._server.connections.discard(self)
+        self.session.out.clear()
+
+
+def _receiver(connection: Connection, sock: socket.socket) -> Any:
+    """The loop's fast path: take what there is, run it, have the replies sent.
+
+    A closure, as its variables are found faster than attributes, for every request of every client.
+    """
+    recv = sock.recv
+    session, host, loop = connection.session, connection._host, connection._server.loop
+    parser, out, feed = session.parser, session.out, session.feed
+    unsent = connection._unsent
+
+    def receive() -> None:
+        try:
+            data = recv(RECEIVE_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            connection.close()
+            return
+        if not data:
+            connection.peer_ended()
+            return
+        host.reads += 1
+        host.input_bytes += len(data)
+        session.active_ms = loop.now_ms
+        feed(data)
+        if (out or session.closing) and not connection._due:
+            connection._due = True
+            unsent.append(connection)
+        if not parser.idle or session.queue:
+            connection.check_input()
+
+    return receive

@@ -31,6 +31,12 @@ class Handler(Protocol):
         """The descriptor is ready for READ, WRITE or both; a hang-up counts as both."""
 
 
+class Sender(Protocol):
+    """What has something to send at the end of a turn."""
+
+    def flush(self) -> None: ...
+
+
 class _Epoll:
     """select.epoll with this module's event bits (which are epoll's own)."""
 
@@ -50,6 +56,8 @@ class _Portable:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._idle: set[int] = set()  # registered for nothing, which selectors do not know
+        self.mechanism = type(self._selector).__name__.removesuffix("Selector").lower()
 
     @staticmethod
     def _bits(events: int) -> int:
@@ -58,13 +66,20 @@ class _Portable:
         )
 
     def register(self, fd: int, events: int) -> None:
-        self._selector.register(fd, self._bits(events) or selectors.EVENT_READ)
+        if events:
+            self._selector.register(fd, self._bits(events))
+        else:
+            self._idle.add(fd)
 
     def modify(self, fd: int, events: int) -> None:
-        self._selector.modify(fd, self._bits(events) or selectors.EVENT_READ)
+        self.unregister(fd)
+        self.register(fd, events)
 
     def unregister(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        if fd in self._idle:
+            self._idle.remove(fd)
+        else:
+            self._selector.unregister(fd)
 
     def close(self) -> None:
         self._selector.close()
@@ -98,17 +113,31 @@ class Loop:
             _Epoll() if hasattr(select, "epoll") and not portable else _Portable()
         )
         self._handlers: dict[int, Handler] = {}
-        self._soon: deque[Callable[[], None]] = deque()
+        self._readers: dict[int, Callable[[], None]] = {}  # what to call for a plain READ
+        self._soon: deque[Callable[[], object]] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._poller.register(self._wake_read, READ)
+        self._readers[self._wake_read] = self._drain_wakes
+        self._soonest: int | None = None  # when the next timer is due, as of the end of the last turn
         self.before_send: list[Callable[[], None]] = []
-        self.unsent: list[Callable[[], None]] = []  # flushes to make at the end of the turn
+        self.unsent: list[Sender] = []  # flushes to make at the end of the turn; always this list
+        self.turns = 0
+        self.now_ms = 0  # the time of this turn
         self.running = False
 
-    def add(self, fd: int, handler: Handler, events: int = READ) -> None:
+    @property
+    def mechanism(self) -> str:
+        """What the loop waits with, as INFO names it."""
+        return "epoll" if isinstance(self._poller, _Epoll) else self._poller.mechanism
+
+    def add(
+        self, fd: int, handler: Handler, events: int = READ, receive: Callable[[], None] | None = None
+    ) -> None:
+        """Watch a descriptor. ``receive``: called instead of ``handler.ready(READ)``."""
         self._handlers[fd] = handler
+        self._readers[fd] = receive or (lambda: handler.ready(READ))
         self._poller.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
@@ -116,10 +145,15 @@ class Loop:
 
     def remove(self, fd: int) -> None:
         if self._handlers.pop(fd, None) is not None:
+            del self._readers[fd]
             self._poller.unregister(fd)
 
-    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
-        """Have ``call`` made in the loop's thread, at the start of the next turn."""
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Have ``call`` made in the next turn, which does not wait then."""
+        self._soon.append(call)
+
+    def call_soon_threadsafe(self, call: Callable[[], object]) -> None:
+        """As ``call_soon``, from other threads and from signal handlers."""
         self._soon.append(call)
         self.wake()
 
@@ -137,14 +171,16 @@ class Loop:
             self.turn()
 
     def stop(self) -> None:
+        """End ``run()`` after the present turn, whose replies are sent still."""
         self.running = False
         self.wake()
 
     def _timeout(self) -> float:
-        soonest = self._next_timer_ms()
-        if soonest is None:
+        if self._soon:
+            return 0.0
+        if self._soonest is None:
             return MAX_WAIT
-        return min(MAX_WAIT, max(0.0, (soonest - self._ctx.clock.now_ms()) / 1000))
+        return min(MAX_WAIT, max(0.0, (self._soonest - self._ctx.clock.now_ms()) / 1000))
 
     def turn(self, most_seconds: float | None = None) -> None:
         """Wait for readiness or a timer (at most ``most_seconds``), and do all that is due."""
@@ -153,32 +189,44 @@ class Loop:
             timeout = most_seconds
         ready = self._poller.poll(timeout)
         ctx = self._ctx
-        ctx.frozen = ctx.clock.now_ms()
+        now = ctx.frozen = self.now_ms = ctx.clock.now_ms()
+        self.turns += 1
         try:
-            handlers = self._handlers
+            readers = self._readers
             for fd, events in ready:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    handler.ready(events)
-                elif fd == self._wake_read:
-                    self._drain_wakes()
-            while self._soon:
+                if events == READ:
+                    if fd in readers:
+                        readers[fd]()
+                elif fd in self._handlers:
+                    self._handlers[fd].ready(events)
+            for _ in range(len(self._soon)):
                 self._soon.popleft()()
             soonest = self._next_timer_ms()
-            if soonest is not None and soonest <= ctx.frozen:
+            if soonest is not None and soonest <= now:
                 self._run_timers()
+                soonest = self._next_timer_ms()
+            self._soonest = soonest
             self.flush()
         finally:
             ctx.frozen = None
 
+    def serve_others(self, but: int) -> bool:
+        """Within a command that takes too long: one look at the sockets, all but that one's. Whether to go on."""
+        for fd, events in self._poller.poll(0):
+            if fd in self._handlers and fd != but:
+                self._handlers[fd].ready(events)
+        self.flush()
+        return self.running
+
     def flush(self) -> None:
         """Make the log durable, then send what the turn has produced."""
-        if self.unsent:
+        unsent = self.unsent
+        if unsent:
             for hook in self.before_send:
                 hook()
-            unsent, self.unsent = self.unsent, []
-            for send in unsent:
-                send()
+            for sender in unsent:
+                sender.flush()
+            unsent.clear()
 
     def _drain_wakes(self) -> None:
         try:

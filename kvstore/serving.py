@@ -1,0 +1,192 @@
+"""``kvstore.serve``: a server inside a program, on a thread of its own or on this one.
+
+The store belongs to the loop's thread while the server runs; other threads reach it by ``call``.
+
+Must not know: how the server works.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kvstore.commands.config import Config
+from kvstore.errors import StoreError
+from kvstore.net.server import Server
+from kvstore.store import Store
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Result = TypeVar("Result")
+
+
+class ServerThread:
+    """A running server. Made by ``serve()``; leave its ``with`` block, or ``close()`` it, to stop it."""
+
+    def __init__(self, config: Config, store: Store, free_port: bool):
+        self.store = store
+        self._server = Server(store.ctx, config)
+        self._thread: threading.Thread | None = None
+        self._thread_id: int | None = None
+        self._done = threading.Event()
+        self._lock = threading.Lock()  # between close() and call(): nothing is asked of a loop that is gone
+        self._asked: set[Future[Any]] = set()
+        try:
+            if free_port:
+                config.values["port"] = self._server.listen_tcp(config["bind"][0], 0)
+            if not free_port or config["unixsocket"]:
+                self._server.listen(skip="tcp" if free_port else "")
+        except BaseException:
+            self._server.close()
+            raise
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients reach the server, as redis-py takes it; a Unix socket first."""
+        return self._server.urls
+
+    @property
+    def url(self) -> str:
+        """The first of ``urls``."""
+        return self._server.urls[0]
+
+    @property
+    def port(self) -> int:
+        """The TCP port, 0 without one."""
+        return self._server.host.tcp_port
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop runs, on whatever thread."""
+        return self._thread_id is not None and not self._done.is_set()
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def start(self) -> ServerThread:
+        """Run on a thread of its own. Entering the ``with`` block does it."""
+        if self._thread is None and not self._done.is_set():
+            self._thread = threading.Thread(target=self.run, name="kvstore-server", daemon=True)
+            self._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Serve on this thread, until another thread calls ``close()`` or a client sends SHUTDOWN."""
+        with self._lock:
+            if self._thread_id is not None or self._done.is_set():
+                raise StoreError("the server has been started before")
+            self._thread_id = threading.get_ident()
+        try:
+            self._server.loop.run()
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._done.set()
+            asked, self._asked = self._asked, set()
+        for future in asked:
+            future.cancel()
+        self._server.close()
+
+    def close(self) -> None:
+        """Stop the server and close its connections. May be called twice, and from any thread."""
+        with self._lock:
+            running = self._thread_id is not None and not self._done.is_set()
+            if running:
+                self._server.loop.stop()
+        if not running:
+            if not self._done.is_set():
+                self._finish()
+        elif self._thread_id != threading.get_ident():
+            self._done.wait()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> ServerThread:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the store ---------------------------------------------------------------------------------
+
+    def call(self, fn: Callable[[Store], Result], timeout: float | None = None) -> Result:
+        """Run ``fn(store)`` in the server's thread, between commands; its result, or its exception.
+
+        Clients that wait for what it changes are served. Before the server is started and in its own
+        thread it runs at once. Raises StoreError once the server is stopped, TimeoutError after
+        ``timeout`` seconds (the call is then still made, if it has begun).
+        """
+        future: Future[Result] = Future()
+        with self._lock:
+            if self._done.is_set():
+                raise StoreError("the server is stopped")
+            here = self._thread_id is None or self._thread_id == threading.get_ident()
+            if not here:
+                self._asked.add(future)
+        if here:
+            return self._run_unit(fn)
+
+        def unit() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(self._run_unit(fn))
+            except BaseException as error:
+                future.set_exception(error)
+
+        future.add_done_callback(self._asked.discard)
+        self._server.loop.call_soon_threadsafe(unit)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def _run_unit(self, fn: Callable[[Store], Result]) -> Result:
+        hub = self._server.hub
+        try:
+            return fn(self.store)
+        finally:
+            if hub.pending and hub.current is None:
+                hub.drain()
+
+
+def serve(
+    unix: str | os.PathLike[str] | None = None,
+    port: int | None = None,
+    *,
+    store: Store | None = None,
+    **directives: Any,
+) -> ServerThread:
+    """A server for this program's data.
+
+        with kvstore.serve(unix="/tmp/kv.sock") as server:
+            client = redis.Redis.from_url(server.url)
+            server.call(lambda store: store.set("greeting", "hello"))
+
+    ``unix``: path of a Unix socket. ``port``: a TCP port, 0 for any that is free; without both, a free
+    one. It listens on 127.0.0.1 unless ``bind`` says otherwise. ``store``: one made with
+    ``check_same_thread=False``; by default a new one. Other keywords are directives of the
+    configuration, with underscores for hyphens: ``maxmemory="100mb"``. It serves from ``start()``, from
+    the start of a ``with`` block, or in ``run()``; clients may connect before.
+    Raises ConfigError for a directive and ListenError for an address that cannot be used.
+    """
+    config = Config()
+    config.assign("bind", "127.0.0.1")
+    for name, value in directives.items():
+        config.assign(name, value)
+    free_port = port == 0 or (port is None and unix is None and "port" not in directives)
+    if unix is not None:
+        config.assign("unixsocket", os.path.abspath(unix))
+    if free_port or port is not None or "port" not in directives:
+        config.assign("port", port or 0)
+    if store is None:
+        store = Store(check_same_thread=False, databases=config["databases"])
+    return ServerThread(config, store, free_port)
