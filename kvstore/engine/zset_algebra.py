@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kvstore.engine.context import Effect
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
-from kvstore.engine.types import TYPES
+from kvstore.engine.types.set import Set
 from kvstore.engine.types.zset import ZSet
 from kvstore.engine.zset_ranges import Pair, SortedSetRanges, cast_pairs
 from kvstore.errors import SYNTAX, DataError, ResponseError, WrongTypeError, err
@@ -134,7 +134,7 @@ class SortedSetAlgebra(SortedSetRanges):
             value = self._read(key)
             if value is None:
                 value = frozenset()
-            elif type(value) is not ZSet and TYPES[type(value)].name != "set":
+            elif type(value) is not ZSet and type(value) is not Set:
                 raise WrongTypeError
             inputs.append(Input(value))
         return inputs

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.types.zset import ZSet
@@ -272,7 +273,7 @@ class SortedSets(SortedSetAlgebra):
         names = [keys] if isinstance(keys, (bytes, str, bytearray, memoryview, int, float)) else keys
         found = self._zmpop(map(to_bytes, names), highest, 1)
         if found is None:
-            _refuse_for_ever(timeout)
+            refuse_for_ever(timeout)
             return None
         key, [(member, score)] = found
         return key, member, score
@@ -291,7 +292,7 @@ class SortedSets(SortedSetAlgebra):
             raise DataError("Either min or max, but not both must be set")
         found = self.zmpop(numkeys, keys, min, max, count)
         if found is None:
-            _refuse_for_ever(timeout)
+            refuse_for_ever(timeout)
         return found
 
     # -- looking up --------------------------------------------------------------------------------
@@ -497,9 +498,3 @@ def _printed(found: tuple[bytes, list[Pair]] | None) -> list[Any] | None:
     if found is None:
         return None
     return [found[0], [[member, format_double(score)] for member, score in found[1]]]
-
-
-def _refuse_for_ever(timeout: Any) -> None:
-    """A wait with a timeout is over at once; one without would never end."""
-    if not timeout:
-        raise err("a blocking call without a timeout would wait for ever: nobody else can use this store")

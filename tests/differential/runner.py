@@ -178,7 +178,8 @@ class _Run:
             return None  # its client waits, on both servers, and would not read this command
         if name == b"@SCAN":
             ours, theirs = (_scan_all(side, step) for side in self.sides)
-            return self._compare(at, Step(_scan_argv(step, b"0"), step.on), ours, theirs)
+            wrong = self._judge(_scan_argv(step, b"0"), step.on, ours, theirs, exact)
+            return None if wrong is None else Mismatch(at, step, ours, theirs, wrong)
         if self.grammar.settle:
             return self._settled_step(at, step)
         ours, theirs = (side.call(step) for side in self.sides)
@@ -225,12 +226,14 @@ class _Run:
             queued.clear()
         return mismatch
 
-    def _judge(self, argv: tuple[bytes, ...], on: int, ours: bytes, theirs: bytes) -> str | None:
+    def _judge(
+        self, argv: tuple[bytes, ...], on: int, ours: bytes, theirs: bytes, by: Comparison | None = None
+    ) -> str | None:
         if ours.startswith(b"(") or theirs.startswith(b"("):
             return None if ours == theirs else "one did not answer"
         mine, other = (side.clients[on].call for side in self.sides)
         exchange = Exchange(argv, ours, theirs, mine, other)
-        return judge(exchange, self.grammar.comparison(argv), self.pair.known)
+        return judge(exchange, by or self.grammar.comparison(argv), self.pair.known)
 
     def _compare_exec(
         self, at: int, step: Step, queued: list[tuple[bytes, ...]], ours: bytes, theirs: bytes
@@ -319,7 +322,7 @@ def _scan_argv(step: Step, cursor: bytes) -> tuple[bytes, ...]:
 
 
 def _scan_all(side: _Side, step: Step) -> bytes:
-    """A whole cursor loop; what it found, sorted and each once, or the first reply that is no page."""
+    """A whole cursor loop; what it found, sorted and each once, as a reply; or the first reply that is no page."""
     name = step.argv[1]
     client = side.clients[step.on]
     cursor = b"0"
@@ -334,7 +337,8 @@ def _scan_all(side: _Side, step: Step) -> bytes:
         width = 2 if name.upper() in (b"HSCAN", b"ZSCAN") else 1
         found.update(tuple(items[n : n + width]) for n in range(0, len(items), width))
         if cursor == b"0":
-            return repr(sorted(found)).encode()
+            words = [word for item in sorted(found) for word in item]
+            return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
     return b"(the scan does not end)"
 
 
