@@ -349,7 +349,7 @@ class Strings(Keyspace):
             length = len(old) + len(tail)
             if length > self.ctx.limits.proto_max_bulk_len:
                 raise err(TOO_LONG)
-            self._data[key] = new = old + tail
+            self._data[key] = new = b"".join((old, tail))  # a new object even where the tail is empty
             remember_encoding(new, "raw")
         self.dirty += 1
         if self.live:
