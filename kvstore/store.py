@@ -73,6 +73,19 @@ class Store(EngineStore):
                 self._hub_made = database._hub_made
                 break
 
+    # -- as a mapping of strings -------------------------------------------------------------------
+
+    def __getitem__(self, name: KeyT) -> bytes:
+        """The value of a key. Raises KeyError when there is none."""
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: KeyT, value: EncodableT) -> None:
+        """Set a key's value."""
+        self.set(name, value)
+
     # -- raw commands ------------------------------------------------------------------------------
 
     def call(self, *words: EncodableT) -> Any:
@@ -95,7 +108,7 @@ class Store(EngineStore):
         """True: the store is there. O(1)."""
         return bool(self.call("PING") == b"PONG")
 
-    def echo(self, value: EncodableT) -> bytes:
+    def echo(self, value: EncodableT, **kwargs: Any) -> bytes:
         """The value given. O(1)."""
         return to_bytes(value)
 

@@ -1,0 +1,203 @@
+"""The same calls on a Store, on its redis-py client, and on redis-py with a real server: the same results.
+
+Results are compared as Python objects, errors by the name of their class and their text.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from kvstore import DataError, Store, StoreError
+from tests.servers import Server
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+Rng = random.Random
+
+KEYS = ("a", "b", "c", "d", b"e", 7)
+MEMBERS = ("m1", "m2", b"m3", 4, 5, 1.5, "", "é")
+SCORES = (0, 1, -1, 1.5, 2, 3.25, float("inf"), 1e17)
+
+
+def key(rng: Rng) -> Any:
+    return rng.choice(KEYS)
+
+
+def keys(rng: Rng) -> list[Any]:
+    return [key(rng) for _ in range(rng.randint(1, 3))]
+
+
+def member(rng: Rng) -> Any:
+    return rng.choice(MEMBERS)
+
+
+def members(rng: Rng) -> list[Any]:
+    return [member(rng) for _ in range(rng.randint(1, 4))]
+
+
+def integer(rng: Rng) -> Any:
+    return rng.choice((0, 1, 2, -1, -2, 5, 100, "3", "x", 1 << 62))
+
+
+def flags(rng: Rng, *names: str) -> dict[str, bool]:
+    return {name: True for name in names if rng.random() < 0.2}
+
+
+def scored(rng: Rng) -> dict[Any, Any]:
+    return {member(rng): rng.choice(SCORES) for _ in range(rng.randint(1, 4))}
+
+
+def ttl(rng: Rng) -> dict[str, Any]:
+    return rng.choice(({}, {}, {"ex": 100}, {"px": 100_000}, {"keepttl": True}, {"exat": 4102444800}))
+
+
+# Each entry makes one call from a random source.
+CALLS: dict[str, Callable[[Rng], Call]] = {
+    "set": lambda r: ("set", (key(r), member(r)), {**ttl(r), **flags(r, "nx", "xx", "get")}),
+    "get": lambda r: ("get", (key(r),), {}),
+    "mget": lambda r: ("mget", (keys(r),), {}),
+    "mset": lambda r: ("mset", ({key(r): member(r) for _ in range(2)},), {}),
+    "append": lambda r: ("append", (key(r), member(r)), {}),
+    "incr": lambda r: ("incr", (key(r), integer(r)), {}),
+    "decrby": lambda r: ("decrby", (key(r), integer(r)), {}),
+    "incrbyfloat": lambda r: ("incrbyfloat", (key(r), r.choice((0.5, 1, "x", 3.0))), {}),
+    "getrange": lambda r: ("getrange", (key(r), integer(r), integer(r)), {}),
+    "setrange": lambda r: ("setrange", (key(r), r.choice((0, 2, -1)), member(r)), {}),
+    "strlen": lambda r: ("strlen", (key(r),), {}),
+    "getdel": lambda r: ("getdel", (key(r),), {}),
+    "getex": lambda r: ("getex", (key(r),), r.choice(({}, {"ex": 50}, {"persist": True}))),
+    "rpush": lambda r: ("rpush", (key(r), *members(r)), {}),
+    "lpush": lambda r: ("lpush", (key(r), *members(r)), {}),
+    "lpop": lambda r: ("lpop", (key(r),), r.choice(({}, {"count": 2}))),
+    "lrange": lambda r: ("lrange", (key(r), integer(r), integer(r)), {}),
+    "lindex": lambda r: ("lindex", (key(r), integer(r)), {}),
+    "linsert": lambda r: ("linsert", (key(r), "before", member(r), member(r)), {}),
+    "lrem": lambda r: ("lrem", (key(r), integer(r), member(r)), {}),
+    "lset": lambda r: ("lset", (key(r), r.choice((0, -1, 5, "x")), member(r)), {}),
+    "ltrim": lambda r: ("ltrim", (key(r), integer(r), integer(r)), {}),
+    "lpos": lambda r: ("lpos", (key(r), member(r)), r.choice(({}, {"count": 0}, {"rank": -1}))),
+    "lmove": lambda r: ("lmove", (key(r), key(r)), {"src": "LEFT", "dest": "LEFT"}),
+    "lmpop": lambda r: ("lmpop", (1, key(r)), {"direction": "LEFT", "count": 2}),
+    "blpop": lambda r: ("blpop", (keys(r),), {"timeout": 0.01}),
+    "sadd": lambda r: ("sadd", (key(r), *members(r)), {}),
+    "srem": lambda r: ("srem", (key(r), *members(r)), {}),
+    "smembers": lambda r: ("smembers", (key(r),), {}),
+    "sismember": lambda r: ("sismember", (key(r), member(r)), {}),
+    "smismember": lambda r: ("smismember", (key(r), members(r)), {}),
+    "smove": lambda r: ("smove", (key(r), key(r), member(r)), {}),
+    "sinter": lambda r: ("sinter", (keys(r),), {}),
+    "sunion": lambda r: ("sunion", (keys(r),), {}),
+    "sdiff": lambda r: ("sdiff", (keys(r),), {}),
+    "sinterstore": lambda r: ("sinterstore", (key(r), keys(r)), {}),
+    "sintercard": lambda r: ("sintercard", (2, [key(r), key(r)]), {"limit": 2}),
+    "hset": lambda r: ("hset", (key(r), member(r), member(r)), {}),
+    "hset_mapping": lambda r: ("hset", (key(r),), {"mapping": {m: member(r) for m in members(r)}}),
+    "hget": lambda r: ("hget", (key(r), member(r)), {}),
+    "hgetall": lambda r: ("hgetall", (key(r),), {}),
+    "hmget": lambda r: ("hmget", (key(r), members(r)), {}),
+    "hdel": lambda r: ("hdel", (key(r), *members(r)), {}),
+    "hincrby": lambda r: ("hincrby", (key(r), member(r), integer(r)), {}),
+    "hincrbyfloat": lambda r: ("hincrbyfloat", (key(r), member(r), 0.5), {}),
+    "hexists": lambda r: ("hexists", (key(r), member(r)), {}),
+    "hsetnx": lambda r: ("hsetnx", (key(r), member(r), member(r)), {}),
+    "hlen": lambda r: ("hlen", (key(r),), {}),
+    "hstrlen": lambda r: ("hstrlen", (key(r), member(r)), {}),
+    "zadd": lambda r: ("zadd", (key(r), scored(r)), flags(r, "nx", "xx", "ch", "gt", "lt")),
+    "zadd_incr": lambda r: ("zadd", (key(r), {member(r): 1.5}), {"incr": True}),
+    "zincrby": lambda r: ("zincrby", (key(r), 0.5, member(r)), {}),
+    "zscore": lambda r: ("zscore", (key(r), member(r)), {}),
+    "zmscore": lambda r: ("zmscore", (key(r), members(r)), {}),
+    "zrank": lambda r: ("zrank", (key(r), member(r)), flags(r, "withscore")),
+    "zrange": lambda r: ("zrange", (key(r), 0, -1), flags(r, "withscores", "desc")),
+    "zrangebyscore": lambda r: (
+        "zrangebyscore",
+        (key(r), "-inf", r.choice((1, "(2", "+inf"))),
+        flags(r, "withscores"),
+    ),
+    "zrevrange": lambda r: ("zrevrange", (key(r), 0, 2), flags(r, "withscores")),
+    "zrem": lambda r: ("zrem", (key(r), *members(r)), {}),
+    "zpopmin": lambda r: ("zpopmin", (key(r),), r.choice(({}, {"count": 2}))),
+    "zmpop": lambda r: ("zmpop", (1, [key(r)]), {"min": True, "count": 2}),
+    "bzpopmax": lambda r: ("bzpopmax", (keys(r),), {"timeout": 0.01}),
+    "zunion": lambda r: ("zunion", (keys(r),), flags(r, "withscores")),
+    "zinterstore": lambda r: ("zinterstore", (key(r), keys(r)), {}),
+    "zunionstore": lambda r: ("zunionstore", (key(r), {key(r): 2, key(r): 0.5}), {"aggregate": "MAX"}),
+    "zcount": lambda r: ("zcount", (key(r), 0, "+inf"), {}),
+    "zlexcount": lambda r: ("zlexcount", (key(r), "-", "[m2"), {}),
+    "zremrangebyrank": lambda r: ("zremrangebyrank", (key(r), 0, 1), {}),
+    "delete": lambda r: ("delete", tuple(keys(r)), {}),
+    "exists": lambda r: ("exists", tuple(keys(r)), {}),
+    "expire": lambda r: ("expire", (key(r), 1000), flags(r, "nx", "xx", "gt", "lt")),
+    "pexpireat": lambda r: ("pexpireat", (key(r), 4102444800000), {}),
+    "expiretime": lambda r: ("expiretime", (key(r),), {}),
+    "persist": lambda r: ("persist", (key(r),), {}),
+    "type": lambda r: ("type", (key(r),), {}),
+    "rename": lambda r: ("rename", (key(r), key(r)), {}),
+    "renamenx": lambda r: ("renamenx", (key(r), key(r)), {}),
+    "copy": lambda r: ("copy", (key(r), key(r)), flags(r, "replace")),
+    "touch": lambda r: ("touch", tuple(keys(r)), {}),
+    "dbsize": lambda r: ("dbsize", (), {}),
+    "lcs": lambda r: ("lcs", (key(r), key(r)), flags(r, "len")),
+}
+# Calls whose results have no order of their own.
+UNORDERED = {"hkeys", "hvals", "keys"}
+# How kvstore's classes are called in redis-py.
+CLASSES = {"WrongTypeError": "ResponseError"}
+
+
+def outcome(target: Any, call: Call) -> Any:
+    """What a call gives: its result, or its error's class and text."""
+    name, args, kwargs = call
+    try:
+        return getattr(target, name)(*args, **kwargs)
+    except (StoreError, redis.RedisError) as error:
+        if isinstance(error, (DataError, redis.DataError)):
+            return "DataError", str(error)
+        cls = CLASSES.get(type(error).__name__, type(error).__name__)
+        return cls, str(error).removeprefix("ERR ")  # redis-py drops the general code
+
+
+def comparable(name: str, result: Any) -> Any:
+    """redis-py prints the scores of ZMPOP itself, in digits of its own and always as bytes."""
+    if name == "zmpop" and isinstance(result, list):
+        return [result[0], [[member, float(score)] for member, score in result[1]]]
+    return sorted(result) if name in UNORDERED and isinstance(result, list) else result
+
+
+def seed() -> int:
+    return int(os.environ.get("KVSTORE_TEST_SEED", "0")) or random.randrange(1 << 32)
+
+
+@pytest.mark.parametrize("decode", [False, True], ids=["bytes", "str"])
+@pytest.mark.parametrize("facade", ["store", "client"])
+def test_random_calls_give_what_redis_py_gives(
+    valkey_server: Server, facade: str, decode: bool, heavy: bool
+) -> None:
+    number = seed()
+    print(f"KVSTORE_TEST_SEED = {number}")
+    rng = random.Random(number)
+    with redis.Redis(unix_socket_path=valkey_server.unix, decode_responses=decode) as theirs:
+        theirs.flushall()
+        store = Store(decode_responses=decode)
+        ours: Any = store if facade == "store" else store.client()
+        made: list[Call] = []
+        for _ in range(20_000 if heavy else 2_500):
+            call = CALLS[rng.choice(list(CALLS))](rng)
+            made.append(call)
+            expected, found = (comparable(call[0], outcome(target, call)) for target in (theirs, ours))
+            assert (found, type(found)) == (expected, type(expected)), (call, made[-12:])
+            if rng.random() < 0.01:
+                theirs.flushall()
+                ours.flushall()
+
+
+def test_every_call_of_the_list_is_a_method_of_both() -> None:
+    rng = random.Random(1)
+    for make in CALLS.values():
+        name = make(rng)[0]
+        assert callable(getattr(Store, name)) and callable(getattr(redis.Redis, name))
