@@ -271,7 +271,9 @@ class Evictor:
             if record is None:
                 access[key] = time << 8 | _LFU_NEW
                 return
-            counter = self._decayed(record, time)
+            counter = record & _LFU_MAX
+            if time // _MINUTE != (record >> 8) // _MINUTE:
+                counter = self._decayed(record, time)
             if counter < _LFU_MAX:
                 above = counter - _LFU_NEW
                 if above <= 0 or random() * (above * self.lfu_log_factor + 1) < 1:

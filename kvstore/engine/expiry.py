@@ -19,14 +19,16 @@ BUCKET_SHIFT = 7  # 2**7 ms
 
 
 class DueBuckets:
-    __slots__ = ("_buckets", "_heap")
+    __slots__ = ("_buckets", "_heap", "filed")
 
     def __init__(self) -> None:
         self._buckets: dict[int, set[bytes]] = {}
         self._heap: list[int] = []
+        self.filed = 0  # how often ``file`` was called
 
     def file(self, key: bytes, deadline_ms: int) -> None:
         """Make sure that ``key`` is met when ``deadline_ms`` has passed."""
+        self.filed += 1
         number = deadline_ms >> BUCKET_SHIFT
         bucket = self._buckets.get(number)
         if bucket is None:

@@ -14,6 +14,8 @@ from kvstore.errors import err
 from kvstore.numbers import INT64_MAX, INT64_MIN, as_int
 
 NX, XX, GT, LT = 1, 2, 4, 8  # when a new deadline is taken
+# What the time of a command means: its unit in milliseconds, and whether it counts from now.
+_TIMES = {"expire": (1000, True), "pexpire": (1, True), "expireat": (1000, False), "pexpireat": (1, False)}
 
 
 class Deadlines(Keyspace):
@@ -82,13 +84,19 @@ class Deadlines(Keyspace):
             raise err("NX and XX, GT or LT options at the same time are not compatible")
         if flags & GT and flags & LT:
             raise err("GT and LT options at the same time are not compatible")
-        deadline = self._deadline(command, as_int(time))
+        unit_ms, relative = _TIMES[command]
+        now = self.ctx.now()
+        deadline = as_int(time) * unit_ms
+        if not INT64_MIN <= deadline <= INT64_MAX - (now if relative else 0):
+            raise err(f"invalid expire time in '{command}' command")
+        if relative:
+            deadline += now
         if self._write(key) is None:
             return False
         if flags and not _wanted(flags, self._expires.get(key), deadline):
             return False
         self.dirty += 1
-        if deadline <= self.ctx.now():
+        if deadline <= now:
             self._remove(key)
             if self.live:
                 self.commit((b"DEL", key), ("del", key))
@@ -97,15 +105,6 @@ class Deadlines(Keyspace):
             if self.live:
                 self.commit((b"PEXPIREAT", key, b"%d" % deadline), ("expire", key))
         return True
-
-    def _deadline(self, command: str, time: int) -> int:
-        deadline = time if command.startswith("p") else time * 1000
-        if INT64_MIN <= deadline <= INT64_MAX:
-            if not command.endswith("at"):
-                deadline += self.ctx.now()
-            if deadline <= INT64_MAX:
-                return deadline
-        raise err(f"invalid expire time in '{command}' command")
 
     def ttl(self, name: KeyT) -> int:
         """Seconds until the key expires, rounded; -1: it does not, -2: there is none. O(1)."""
@@ -129,8 +128,10 @@ class Deadlines(Keyspace):
         return -2 if self._look(key) is None else self._expires.get(key, -1)
 
     def _time_left(self, key: bytes) -> int:
-        deadline = self._deadline_of(key)
-        return max(0, deadline - self.ctx.now()) if deadline >= 0 else deadline
+        if self._look(key) is None:
+            return -2
+        deadline = self._expires.get(key)
+        return -1 if deadline is None else max(0, deadline - self.ctx.now())
 
     def persist(self, name: KeyT) -> bool:
         """Take the key's deadline away; whether it had one. O(1)."""

@@ -30,8 +30,10 @@ KeyT = bytes | str | int | float | memoryview
 EncodableT = KeyT
 T = TypeVar("T")
 
-# Keys deleted in one go by a mutation that files a deadline, so that a store nobody ticks shrinks too.
-_DUE_PER_MUTATION = 2
+# Every eighth deadline that is filed handles twice as many due entries, so that a store nobody ticks
+# shrinks too.
+_FILED_MASK = 7
+_DUE_AT_ONCE = 16
 
 
 def to_bytes(value: Any) -> bytes:
@@ -235,11 +237,12 @@ class Keyspace:
         before = self._expires.get(key)
         self._expires[key] = deadline_ms
         if before is None or deadline_ms < before:
-            self._due.file(key, deadline_ms)
-            if before is None:
-                if self._volatile is not None:
-                    self._volatile.added(key)
-                self.expire_due(_DUE_PER_MUTATION)
+            due = self._due
+            due.file(key, deadline_ms)
+            if before is None and self._volatile is not None:
+                self._volatile.added(key)
+            if not due.filed & _FILED_MASK:
+                self.expire_due(_DUE_AT_ONCE)
 
     def _clear_deadline(self, key: bytes) -> bool:
         """Let a key live on; True if it had a deadline. The caller commits."""
