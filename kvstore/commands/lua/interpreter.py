@@ -34,7 +34,7 @@ from kvstore.commands.lua.convert import (
     word_of,
 )
 from kvstore.errors import NoScriptError, ResponseError, err
-from kvstore.resp import ErrorReply
+from kvstore.resp import ErrorReply, split_words
 
 _CHUNKS = ("sandbox", "random", "redis", "bit", "struct", "cmsgpack", "cjson", "run")
 _MOST_DIRECT = 64  # keys and arguments that are passed as they are; more go as tables
@@ -109,6 +109,8 @@ class Interpreter:
         self.scripts: dict[str, Script] = {}
         self.time_limit = 5.0  # seconds until on_slow is called; 0 for never
         self.started = 0.0
+        # Whether the last run's ErrorReply came from a command, whose failure was counted then.
+        self.error_counted = False
         self._failure: BaseException | None = None
         self._protocol = 2
 
@@ -161,6 +163,7 @@ class Interpreter:
         if script is None:
             raise NoScriptError
         self._protocol = 2
+        self.error_counted = False
         self.started = time.monotonic()
         count = len(keys)
         try:
@@ -187,11 +190,13 @@ class Interpreter:
         if code == 3:
             return status(result[1])
         if code == 4:
+            self.error_counted = result[2] == 1
             return ErrorReply(result[1])
         failure, self._failure = self._failure, None
         text = _KILLED
         if code == 0:
             text = result[3]
+            self.error_counted = result[4] == 1
         elif failure is not None and not isinstance(failure, ScriptKilled):
             raise failure
         return ErrorReply(b"%b script: %b, on %b:%d." % (text, sha.encode(), result[1], result[2]))
@@ -342,15 +347,17 @@ def parse_shebang(body: bytes) -> tuple[frozenset[str] | None, bytes]:
     end = body.find(b"\n")
     if end < 0:
         raise err("Invalid script shebang")
-    words = body[2:end].decode("utf-8", "surrogateescape").split()
-    engine = words[0] if words else ""
-    if engine != "lua":
+    parts = split_words(body[:end])
+    if not parts:
+        raise err("Invalid engine in script shebang")
+    engine, *options = [part.decode("utf-8", "surrogateescape") for part in parts]
+    if engine != "#!lua":
         raise err(f"Unexpected engine in script shebang: {engine}")
     flags: set[str] = set()
-    for word in words[1:]:
-        if not word.startswith("flags="):
-            raise err(f"Unknown lua shebang option: {word}")
-        for flag in filter(None, word[len("flags=") :].split(",")):
+    for option in options:
+        if not option.startswith("flags="):
+            raise err(f"Unknown lua shebang option: {option}")
+        for flag in filter(None, option[len("flags=") :].split(",")):
             if flag not in FLAGS:
                 raise err(f"Unexpected flag in script shebang: {flag}")
             flags.add(flag)

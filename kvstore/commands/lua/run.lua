@@ -6,7 +6,8 @@
 --     0, source, line, text, n  an error was raised there; n: 1 for a command's own, which is counted already
 --     1, value, value, ...      a reply, flattened
 --     2, count                  the same, too long for one return: fetch(first, last) gives the values
---     3, text                   a status     4, text    an error
+--     3, text                   a status
+--     4, text, n                an error; n as above
 --
 -- A flattened reply is a run of strings, numbers and false (null); nil introduces everything else, see the tags.
 
@@ -98,6 +99,9 @@ local function put_table(out, n, t, depth)
   end
   value = rawget(t, "double")
   if type(value) == "number" then
+    if value == 0 and 1 / value < 0 then
+      value = "-0" -- Python is given integral numbers as integers, which have no -0
+    end
     return put_scalar(out, n, DOUBLE, value)
   end
   value = rawget(t, "big_number")
@@ -152,7 +156,7 @@ local function reply(value)
   elseif kind == "table" then
     local text = rawget(value, "err")
     if type(text) == "string" then
-      return 4, text
+      return 4, text, rawget(value, "ignore_error_stats_update") and 1 or 0
     end
     text = rawget(value, "ok")
     if type(text) == "string" then
@@ -184,7 +188,7 @@ local function finish(ok, ...)
     return -1, raised_at()
   end
   if not ok then
-    return 4, "ERR " .. tostring((...))
+    return 4, "ERR " .. tostring((...)), 0
   end
   return ...
 end

@@ -1,0 +1,344 @@
+"""EVAL, EVALSHA, their read-only forms, and SCRIPT.
+
+A script runs as one unit: one time for all its commands, nothing of other clients between them, and the hub
+drains after it. Its commands go through a table of their own (SCRIPT) in a session of its own, so that SELECT
+and RESP3 stay within the script. What is logged are the effects of those commands, never the script.
+
+A script that runs past ``busy-reply-threshold`` lets whoever serves the hub look after the other clients: they
+are told BUSY, and may SCRIPT KILL it as long as it has written nothing.
+
+Must not know: Lua.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from kvstore.commands.help import add_help
+from kvstore.commands.kinds import ARRAY, BULK, OK, TREE, TREE2, TREE3
+from kvstore.commands.lua import Interpreter, ScriptKilled
+from kvstore.commands.registry import Argv, Command, Family, KeySpec
+from kvstore.commands.session import Session
+from kvstore.commands.tables import BUSY, LIMITED, SCRIPT, Table, UnknownCommand
+from kvstore.errors import NoScriptError, OutOfMemoryError, ResponseError, err
+from kvstore.numbers import as_int
+from kvstore.resp import ErrorReply
+
+if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+
+log = logging.getLogger("kvstore")
+
+_UNKNOWN: Final = "ERR Unknown Redis command called from script"
+_WRONG_ARITY: Final = "ERR Wrong number of args calling Redis command from script"
+_NOT_ALLOWED: Final = "ERR This Redis command is not allowed from script"
+_READ_ONLY: Final = "ERR Write commands are not allowed from read-only scripts."
+_NOT_BUSY: Final = "NOTBUSY No scripts in execution right now."
+_UNKILLABLE: Final = (
+    "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the"
+    " script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
+)
+_LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.INFO, logging.WARNING)
+_SHA_LENGTH: Final = 40
+
+
+class Scripting:
+    """The scripts of one hub: the interpreter, and what it needs of the hub (its ``Hooks``)."""
+
+    def __init__(self, hub: Hub):
+        self._hub = hub
+        self.interpreter = Interpreter(self, version=hub.compat_version)
+        # Serves the other clients once, all but the connection of that descriptor; whether to go on. Set by
+        # whoever has an event loop.
+        self.serve_others: Callable[[int], bool] | None = None
+        self.caller: Session | None = None  # whose script runs
+        self.wrote = False
+        self._kill = False
+        self._read_only = False
+        self._session: Session | None = None
+        self._table: Table | None = None  # RESP2's; that of RESP3 is looked up when a script asks for it
+        hub.config.on_change("busy-reply-threshold", self._take_limit)
+        self._take_limit()
+
+    def _take_limit(self) -> None:
+        self.interpreter.time_limit = self._hub.config["busy-reply-threshold"] / 1000
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def eval(self, caller: Session, sha: str, argv: Argv, keys: int, read_only: bool) -> Any:
+        """Run a loaded script for a client; its reply tree.
+
+        Raises ResponseError for an error that the script raised or returned, unless a command of it raised
+        it: that one has been counted.
+        """
+        interpreter, hub = self.interpreter, self._hub
+        flags = interpreter.scripts[sha].flags
+        if flags is not None:
+            read_only = self._take_flags(flags, read_only)
+        limited = LIMITED in hub.features
+        if limited:
+            hub.has_room = (flags is not None and "allow-oom" in flags) or hub.make_room()
+            if flags is not None and not hub.has_room and not read_only:
+                hub.has_room = True
+                raise OutOfMemoryError
+        self._read_only, self.wrote, self._kill = read_only, False, False
+        session = self._open(caller)
+        ctx = hub.ctx
+        before, ctx.frozen = ctx.frozen, ctx.now()
+        self.caller = caller
+        try:
+            reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
+        finally:
+            self.caller = None
+            ctx.frozen = before
+            if limited:
+                hub.has_room = True
+            if BUSY in hub.features:
+                hub.set_feature(BUSY, False)
+            session.db = caller.db
+        if reply.__class__ is ErrorReply:
+            if not interpreter.error_counted:
+                raise ResponseError(reply.decode("utf-8", "surrogateescape"))
+            if caller.command is not None:
+                hub.stats_of(caller.command).failed += 1
+        return reply
+
+    def _take_flags(self, flags: frozenset[str], read_only: bool) -> bool:
+        """Whether a script with a shebang line may only read."""
+        if "no-writes" in flags:
+            return True
+        if read_only:
+            raise err("Can not execute a script with write flag using *_ro command.")
+        return False
+
+    def _open(self, caller: Session) -> Session:
+        """The session that scripts run in, as its caller is now."""
+        hub, session = self._hub, self._session
+        if session is None:
+            session = self._session = Session(hub, TREE2)
+            del hub.sessions[session.id]  # it is no client: nobody lists or kills it
+        session.db = caller.db
+        session.user = caller.user
+        session.authenticated = True
+        self._table = hub.table(TREE2, SCRIPT, caller.no_touch)
+        return session
+
+    # -- hooks of the interpreter ------------------------------------------------------------------
+
+    def call(self, argv: list[bytes], protocol: int) -> Any:
+        """Run a command of the script; its reply tree."""
+        table: Any = self._table
+        if protocol == 3:
+            table = self._hub.table(TREE3, SCRIPT, self.caller.no_touch)  # type: ignore[union-attr]
+        try:
+            command = table[argv[0]].command
+        except UnknownCommand:
+            return self._refuse(_UNKNOWN)
+        if command.subcommands and len(argv) > 1:
+            found = self._hub.find_sub(command, argv[1])
+            if found is None:
+                return self._refuse(_UNKNOWN)
+            command = found
+        count, arity, flags = len(argv), command.arity, command.flags
+        if count != arity if arity >= 0 else count < -arity:
+            return self._refuse(_WRONG_ARITY)
+        if "noscript" in flags:
+            return self._refuse(_NOT_ALLOWED)
+        if self._read_only and ("write" in flags or "may_replicate" in flags):
+            return self._refuse(_READ_ONLY)
+        reply = self._session.execute(argv, table)  # type: ignore[union-attr]
+        if "write" in flags and not self.wrote:
+            self._note_write(reply)
+        return reply
+
+    def _note_write(self, reply: Any) -> None:
+        """From the first write on the script is all or nothing: no kill, and no refusal for want of memory."""
+        if reply.__class__ is not ErrorReply or not reply.startswith(b"OOM "):
+            self.wrote = True
+            self._hub.has_room = True
+
+    def _refuse(self, text: str) -> ErrorReply:
+        self._hub.count_error(text)
+        return ErrorReply(text.encode())
+
+    def allows(self, argv: list[bytes]) -> bool | None:
+        """Whether the caller may run the command; None when there is none, or not with so many words."""
+        command: Command | None = self._hub.find(argv[0])
+        if command is not None and command.subcommands and len(argv) > 1:
+            command = self._hub.find_sub(command, argv[1])
+        return None if command is None else True
+
+    def log(self, level: int, message: bytes) -> None:
+        """redis.log."""
+        log.log(_LOG_LEVELS[level], "%s", message.decode("utf-8", "backslashreplace"))
+
+    def on_slow(self) -> None:
+        """Serve the others; raises ScriptKilled when one of them, or a shutdown, wants the script to end."""
+        hub, caller = self._hub, self.caller
+        if self.serve_others is None or caller is None:
+            return
+        if BUSY not in hub.features:
+            log.warning(
+                "Slow script detected: still in execution after %d milliseconds. You can try killing the script"
+                " using the SCRIPT KILL command.",
+                hub.config["busy-reply-threshold"],
+            )
+            hub.set_feature(BUSY, True)
+        ctx = hub.ctx
+        frozen, current, pushes, draining = ctx.frozen, hub.current, hub.own_pushes, hub._draining
+        # What the script has caused so far is for the time after it.
+        hub.own_pushes, hub._draining = [], True
+        try:
+            going_on = self.serve_others(caller.fd)
+        finally:
+            ctx.frozen, hub.current, hub.own_pushes, hub._draining = frozen, current, pushes, draining
+        if self._kill or not going_on:
+            raise ScriptKilled
+
+    # -- SCRIPT ------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """Have the running script end. Raises NOTBUSY or UNKILLABLE."""
+        if self.caller is None:
+            raise ResponseError(_NOT_BUSY)
+        if self.wrote:
+            raise ResponseError(_UNKILLABLE)
+        self._kill = True
+
+
+def scripting_of(hub: Hub) -> Scripting:
+    """The hub's scripts; made on first use."""
+    found: Scripting | None = hub.__dict__.get("scripting")
+    if found is None:
+        found = hub.__dict__["scripting"] = Scripting(hub)
+    return found
+
+
+# -- commands ------------------------------------------------------------------------------------------
+
+family = Family("scripting")
+_FLAGS = "noscript stale skip_monitor no_mandatory_keys"
+_KEYS = (KeySpec(2, ("keynum", 0, 1, 1), "RW ACCESS UPDATE"),)
+_KEYS_READ = (KeySpec(2, ("keynum", 0, 1, 1), "RO ACCESS"),)
+
+
+def _key_count(argv: Argv) -> int:
+    count = as_int(argv[2])
+    if count > len(argv) - 3:
+        raise err("Number of keys can't be greater than number of args")
+    if count < 0:
+        raise err("Number of keys can't be negative")
+    return count
+
+
+def _eval(session: Session, argv: Argv, read_only: bool) -> Any:
+    keys = _key_count(argv)
+    scripting = scripting_of(session.hub)
+    return scripting.eval(session, scripting.interpreter.load(argv[1]), argv, keys, read_only)
+
+
+def _evalsha(session: Session, argv: Argv, read_only: bool) -> Any:
+    if len(argv[1]) != _SHA_LENGTH:
+        raise NoScriptError
+    keys = _key_count(argv)
+    scripting = scripting_of(session.hub)
+    sha = argv[1].decode("latin-1").lower()
+    if sha not in scripting.interpreter:
+        raise NoScriptError
+    return scripting.eval(session, sha, argv, keys, read_only)
+
+
+@family.command("EVAL", -3, f"{_FLAGS} may_replicate", _KEYS, kind=TREE, since="2.6.0")
+def eval_(session: Session, argv: Argv) -> Any:
+    """Run a Lua script. Depends on the script."""
+    return _eval(session, argv, False)
+
+
+@family.command("EVAL_RO", -3, f"{_FLAGS} readonly", _KEYS_READ, kind=TREE, since="7.0.0")
+def eval_ro(session: Session, argv: Argv) -> Any:
+    """Run a Lua script that may only read. Depends on the script."""
+    return _eval(session, argv, True)
+
+
+@family.command("EVALSHA", -3, f"{_FLAGS} may_replicate", _KEYS, kind=TREE, since="2.6.0")
+def evalsha(session: Session, argv: Argv) -> Any:
+    """Run a loaded Lua script, named by its SHA1. Depends on the script."""
+    return _evalsha(session, argv, False)
+
+
+@family.command("EVALSHA_RO", -3, f"{_FLAGS} readonly", _KEYS_READ, kind=TREE, since="7.0.0")
+def evalsha_ro(session: Session, argv: Argv) -> Any:
+    """Run a loaded Lua script, named by its SHA1, that may only read. Depends on the script."""
+    return _evalsha(session, argv, True)
+
+
+container = family.container("SCRIPT", since="2.6.0")
+_ON_ALL = ("request_policy:all_nodes", "response_policy:all_succeeded")
+
+
+@family.command("SCRIPT LOAD", 3, "noscript stale", kind=BULK, since="2.6.0", tips=_ON_ALL)
+def script_load(session: Session, argv: Argv) -> bytes:
+    """Compile a script and keep it for EVALSHA; its SHA1. O(n) in the length of the script."""
+    return scripting_of(session.hub).interpreter.load(argv[2]).encode()
+
+
+@family.command(
+    "SCRIPT EXISTS",
+    -3,
+    "noscript",
+    kind=ARRAY,
+    since="2.6.0",
+    tips=("request_policy:all_shards", "response_policy:agg_logical_and"),
+)
+def script_exists(session: Session, argv: Argv) -> list[int]:
+    """Which of the scripts are there, by their SHA1. O(n) scripts asked for."""
+    interpreter = scripting_of(session.hub).interpreter
+    return [int(word.decode("latin-1").lower() in interpreter) for word in argv[2:]]
+
+
+@family.command("SCRIPT FLUSH", -2, "noscript", kind=OK, since="2.6.0", tips=_ON_ALL)
+def script_flush(session: Session, argv: Argv) -> bool:
+    """Forget all scripts. O(n) scripts."""
+    if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"SYNC", b"ASYNC")):
+        raise err("SCRIPT FLUSH only support SYNC|ASYNC option")
+    scripting_of(session.hub).interpreter.flush()
+    return True
+
+
+@family.command(
+    "SCRIPT KILL",
+    2,
+    "noscript allow_busy",
+    kind=OK,
+    since="2.6.0",
+    tips=("request_policy:all_shards", "response_policy:one_succeeded"),
+)
+def script_kill(session: Session, argv: Argv) -> bool:
+    """End the script that is running, if it has not written. O(1)."""
+    scripting_of(session.hub).kill()
+    return True
+
+
+@family.command("SCRIPT DEBUG", 3, "noscript", kind=OK, since="3.2.0")
+def script_debug(session: Session, argv: Argv) -> bool:
+    """Turn the debugger of scripts off; there is none to turn on. O(1)."""
+    mode = argv[2].upper()
+    if mode not in (b"YES", b"SYNC", b"NO"):
+        raise err("Use SCRIPT DEBUG YES/SYNC/NO")
+    if mode != b"NO":
+        raise err("scripts have no debugger here")
+    return True
+
+
+add_help(
+    family,
+    container,
+    {
+        "DEBUG": "YES|SYNC|NO",
+        "EXISTS": "<sha1> [<sha1> ...]",
+        "FLUSH": "[ASYNC|SYNC]",
+        "LOAD": "<script>",
+    },
+)
