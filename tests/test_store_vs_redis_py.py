@@ -155,6 +155,8 @@ def outcome(target: Any, call: Call) -> Any:
     name, args, kwargs = call
     try:
         return getattr(target, name)(*args, **kwargs)
+    except UnicodeDecodeError as error:
+        return "UnicodeDecodeError", error.reason
     except (StoreError, redis.RedisError) as error:
         if isinstance(error, (DataError, redis.DataError)):
             return "DataError", str(error)
