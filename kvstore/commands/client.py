@@ -175,8 +175,7 @@ def client_setinfo(session: Session, argv: Argv) -> bool:
     if option not in (b"LIB-NAME", b"LIB-VER"):
         raise err(f"Unrecognized option '{argv[2].decode('utf-8', 'surrogateescape')}'")
     if any(not 0x21 <= char <= 0x7E for char in argv[3]):
-        name = option.decode().lower()
-        raise err(f"{name} cannot contain spaces, newlines or special characters.")
+        raise err(f"{argv[2].decode()} cannot contain spaces, newlines or special characters.")
     if option == b"LIB-NAME":
         session.lib_name = argv[3]
     else:

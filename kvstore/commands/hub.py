@@ -357,7 +357,8 @@ class Hub:
             self.count_error(error)
             session.resume(session.codec.error(error))
         else:
-            session.resume(session.codec.of(waiting.command.kind)(None))
+            nothing = session.codec.of(waiting.command.kind)(None)
+            session.resume(session.codec.null_array if waiting.keys else nothing)
         if self.current is None:
             self.drain()
 

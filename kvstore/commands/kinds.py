@@ -52,13 +52,14 @@ class Kind:
 class Codec:
     """A way of answering. ``protocol`` is 2 or 3; ``on_wire`` tells bytes from trees."""
 
-    __slots__ = ("null_array", "ok", "on_wire", "protocol", "queued")
+    __slots__ = ("nothing", "null_array", "ok", "on_wire", "protocol", "queued")
 
     def __init__(self, protocol: int, on_wire: bool):
         self.protocol = protocol
         self.on_wire = on_wire
         self.ok: Any = self.encode(OK_STATUS)
         self.queued: Any = self.encode(QUEUED)
+        self.nothing: Any = b"" if on_wire else None  # for a command of a transaction that answers nothing
         self.null_array: Any = self.encode(resp.NULL_ARRAY)
 
     def encode(self, tree: Any) -> Any:
@@ -83,7 +84,7 @@ class Codec:
         return resp.encode_error(raw) if self.on_wire else ErrorReply(raw)
 
     def array(self, replies: Sequence[Any]) -> Any:
-        """Replies that were already answered, as one array (EXEC)."""
+        """Replies that were already answered, as one array (EXEC). An element may be several replies."""
         if self.on_wire:
             return b"*%d\r\n%b" % (len(replies), b"".join(replies))
         return list(replies)

@@ -1,7 +1,7 @@
 """SUBSCRIBE and its forms, PUBLISH, PUBSUB.
 
-A subscription is answered by one push for each channel, so these commands push and have no reply of
-their own.
+A subscription is answered by one push for each channel. On the wire these pushes together are the reply, so
+that they stand where they belong inside the answer to EXEC; a client in this process finds them in ``out``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvstore.commands.help import add_help
 from kvstore.commands.kinds import INT, TREE, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Command, Family, Run, keys_at
+from kvstore.errors import err
 from kvstore.glob import compile_glob
 from kvstore.resp import Push
 
@@ -26,8 +28,17 @@ _SHARD_CHANNEL = keys_at(1, 1, 1, "NOT_KEY")
 Subscribe = Callable[["Session", bytes], None]
 
 
-def _confirm(session: Session, word: bytes, channel: bytes | None, count: int) -> None:
-    session.reply(session.codec.encode(Push([word, channel, count])))
+def _answer(session: Session, pushes: list[Push]) -> Any:
+    codec = session.codec
+    if not codec.on_wire:
+        session.out.extend(pushes)
+        return NO_REPLY
+    answer = b"".join(map(codec.encode, pushes))
+    if session.reply != session.out.append and session.may_block:
+        session.out.append(answer)  # CLIENT REPLY OFF and SKIP do not silence pushes
+        session.reply(b"")
+        return NO_REPLY
+    return answer
 
 
 def _counter(sharded: bool) -> Callable[[Session], int]:
@@ -43,11 +54,12 @@ def _subscribing(word: bytes, subscribe: Callable[[Session, bytes], None], shard
         def run(session: Session, argv: Argv) -> Any:
             if len(argv) < 2:
                 raise command.wrong_arity()
+            pushes = []
             for channel in argv[1:]:
                 subscribe(session, channel)
-                _confirm(session, word, channel, count(session))
+                pushes.append(Push([word, channel, count(session)]))
             session.retable()
-            return NO_REPLY
+            return _answer(session, pushes)
 
         return run
 
@@ -64,14 +76,12 @@ def _unsubscribing(
 
     def compile_with(command: Command, codec: Codec) -> Run:
         def run(session: Session, argv: Argv) -> Any:
-            channels = argv[1:] or list(mine(session))
-            for channel in channels:
+            pushes = []
+            for channel in argv[1:] or list(mine(session)):
                 unsubscribe(session, channel)
-                _confirm(session, word, channel, count(session))
-            if not channels:
-                _confirm(session, word, None, count(session))
+                pushes.append(Push([word, channel, count(session)]))
             session.retable()
-            return NO_REPLY
+            return _answer(session, pushes or [Push([word, None, count(session)])])
 
         return run
 
@@ -169,10 +179,13 @@ def spublish(session: Session, argv: Argv) -> int:
     return session.hub.channels.publish_shard(argv[1], argv[2])
 
 
-family.container("PUBSUB", since="2.8.0")
+container = family.container("PUBSUB", since="2.8.0")
 
 
 def _matching(names: Any, argv: Argv) -> list[bytes]:
+    if len(argv) > 3:
+        word = argv[1].decode("utf-8", "surrogateescape")
+        raise err(f"unknown subcommand or wrong number of arguments for '{word}'. Try PUBSUB HELP.")
     if len(argv) < 3:
         return list(names)
     matches = compile_glob(argv[2])
@@ -211,3 +224,16 @@ def pubsub_numsub(session: Session, argv: Argv) -> list[Any]:
 def pubsub_shardnumsub(session: Session, argv: Argv) -> list[Any]:
     """Each named shard channel and how many subscribers it has. O(n) channels."""
     return _numsub(session.hub.channels.sharded, argv[2:])
+
+
+add_help(
+    family,
+    container,
+    {
+        "CHANNELS": "[<pattern>]",
+        "NUMSUB": "[<channel> ...]",
+        "SHARDCHANNELS": "[<pattern>]",
+        "SHARDNUMSUB": "[<channel> ...]",
+    },
+    since="6.2.0",
+)

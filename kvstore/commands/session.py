@@ -14,6 +14,7 @@ Must not know: sockets, the event loop.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -28,6 +29,12 @@ from kvstore.resp import RequestParser
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
     from kvstore.engine.database import Database
+
+
+log = logging.getLogger("kvstore")
+
+# First words of HTTP requests and headers, which no command may have.
+_HTTP = (b"post", b"host:")
 
 
 class Transport(Protocol):
@@ -187,18 +194,22 @@ class Session:
     def feed(self, data: bytes) -> None:
         """Take bytes from the client: run what they complete, leave the replies in ``out``."""
         parser = self.parser
-        self.active_ms = self.hub.ctx.now()
-        requests = parser.parse(data)
         if self.stopped:
-            self.backlog.extend(requests)
-        else:
+            parser.hold(data)
+            return
+        self.run(parser.parse(data))
+        if not parser.idle and (parser.error is not None or not parser.authenticated):
+            self._parse_on()
+
+    def _parse_on(self) -> None:
+        """Go on with bytes that were kept, and with what a login or a stop has put off."""
+        parser = self.parser
+        while not self.stopped and parser.error is None:
+            # One at a time while the client has yet to log in: AUTH may lift the limits.
+            requests = parser.parse_buffer() if parser.authenticated else parser.parse_buffer(1)
+            if not requests:
+                break
             self.run(requests)
-            while not parser.authenticated and not self.stopped and parser.error is None:
-                # One at a time while the client has yet to log in: AUTH may lift the limits.
-                requests = parser.parse_buffer(1)
-                if not requests:
-                    break
-                self.run(requests)
         if parser.error is not None and not self.stopped:
             self._fail_protocol()
 
@@ -278,17 +289,26 @@ class Session:
             return self.hub.crashed(self, argv)
         if isinstance(error, Postponed):
             return NO_REPLY
+        if isinstance(error, UnknownCommand) and argv[0].lower() in _HTTP:
+            return self.refuse_http()
         text = unknown_command_text(argv) if isinstance(error, UnknownCommand) else str(error)
         if isinstance(error, CommandRejected):
             if entry is not None:
                 entry.stats.rejected += 1
-            if self.in_multi:
-                self.tx_aborted = True
+            text = self._spoil(text, entry)
         elif entry is not None:
             entry.stats.failed += 1
             self._count(entry, argv, perf_counter_ns() - started)
         self.hub.count_error(text)
         return self.codec.error(text)
+
+    def _spoil(self, text: str, entry: Entry | None) -> str:
+        """Let EXEC refuse the transaction; a refused EXEC ends it at once. The text to answer."""
+        if entry is None or entry.command.name != "EXEC":
+            self.tx_aborted = self.in_multi
+            return text
+        self.discard()
+        return f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
 
     # -- stopping and going on ---------------------------------------------------------------------
 
@@ -332,8 +352,10 @@ class Session:
             before = self.hub.current
             self.run(requests)
             self.hub.current = before
-        if self.parser.error is not None and not self.stopped:
-            self._fail_protocol()
+        if not self.parser.idle and not self.stopped:
+            before = self.hub.current
+            self._parse_on()
+            self.hub.current = before
         self.wake()
 
     def push(self, message: Any) -> None:
@@ -390,6 +412,13 @@ class Session:
     def fd(self) -> int:
         return -1 if self.transport is None else self.transport.fd
 
+    def refuse_http(self) -> Any:
+        """A browser was made to talk to us, as by a page that means harm: close, answer nothing."""
+        log.warning("Closing %s, which speaks HTTP: somebody may be attacking across protocols", self.address)
+        if self.transport is not None:
+            self.transport.close()
+        return NO_REPLY
+
     def kill(self) -> None:
         """Close the connection: at once, or after the reply when it is the one that asks."""
         if self.hub.current is self:
@@ -411,7 +440,8 @@ def unknown_command_text(argv: Argv) -> str:
     for word in argv[1:]:
         if len(args) >= 128:
             break
-        args += b"'%b' " % word[: 128 - len(args)]
+        args += b"'%b' " % word[: 128 - len(args)].partition(b"\0")[0]  # a C string ends at its NUL
     return "ERR unknown command '{}', with args beginning with: {}".format(
-        argv[0][:128].decode("utf-8", "surrogateescape"), args.decode("utf-8", "surrogateescape")
+        argv[0][:128].partition(b"\0")[0].decode("utf-8", "surrogateescape"),
+        args.decode("utf-8", "surrogateescape"),
     )

@@ -37,7 +37,7 @@ UNTOUCHING = "untouching"
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
-RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "QUIT", "RESET"})
 _RUN_SUBSCRIBED = frozenset(
     {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
     | {"PING", "QUIT", "RESET"}
@@ -180,7 +180,7 @@ def _dispatch(table: Table, entry: Entry) -> Run:
         if sub is None:
             found = table.hub.find_sub(command, argv[1])
             if found is None:
-                word = argv[1][:128].decode("utf-8", "surrogateescape")
+                word = argv[1][:128].partition(b"\0")[0].decode("utf-8", "surrogateescape")
                 raise CommandRejected(f"ERR unknown subcommand '{word}'. Try {command.name} HELP.")
             sub = table.entry(found)
             if len(subentries) < _MOST_SPELLINGS:

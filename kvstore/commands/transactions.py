@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import OK, Codec
-from kvstore.commands.registry import Argv, Command, CommandRejected, Family, Run, keys_at
+from kvstore.commands.registry import NO_REPLY, Argv, Command, CommandRejected, Family, Run, keys_at
 from kvstore.commands.tables import NORMAL
 from kvstore.errors import ResponseError
 
@@ -21,11 +21,9 @@ family = Family("transactions", "transaction")
 _FLAGS = "noscript loading stale fast allow_busy"
 
 
-@family.command("MULTI", 1, _FLAGS, kind=OK, since="1.2.0")
+@family.command("MULTI", 1, f"{_FLAGS} no_multi", kind=OK, since="1.2.0")
 def multi(session: Session, argv: Argv) -> bool:
     """Start queueing commands for EXEC. O(1)."""
-    if session.in_multi:
-        raise ResponseError("ERR MULTI calls can not be nested")
     session.in_multi = True
     session.retable()
     return True
@@ -40,11 +38,9 @@ def discard(session: Session, argv: Argv) -> bool:
     return True
 
 
-@family.command("WATCH", -2, _FLAGS, keys_at(1, -1, 1, "RO"), kind=OK, since="2.2.0")
+@family.command("WATCH", -2, f"{_FLAGS} no_multi", keys_at(1, -1, 1, "RO"), kind=OK, since="2.2.0")
 def watch(session: Session, argv: Argv) -> bool:
     """Let the next EXEC fail if one of the keys changes before it. O(1) a key."""
-    if session.in_multi:
-        raise ResponseError("ERR WATCH inside MULTI is not allowed")
     if not session.tx_dirty:
         session.hub.watch(session, argv[1:])
     return True
@@ -84,7 +80,10 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
     session.may_block = False
     try:
         execute, hub = session.execute, session.hub
-        replies = [execute(words, hub.table(session.codec, NORMAL)) for words in queue]
+        replies = []
+        for words in queue:
+            reply = execute(words, hub.table(session.codec, NORMAL))
+            replies.append(codec.nothing if reply is NO_REPLY else reply)
         return codec.array(replies)
     finally:
         ctx.frozen, session.may_block = before, may_block
