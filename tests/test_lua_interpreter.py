@@ -299,7 +299,17 @@ def test_memory_is_bounded(hooks: Echo) -> None:
     interpreter.time_limit = 0
     assert b"not enough memory" in run(interpreter, "local t = {} for i = 1, 1e9 do t[i] = {i} end")
     assert b"resulting string too large" in run(interpreter, "return #string.rep('x', 1e9)")
+    large = "local t = {} for i = 1, 100 do t[i] = string.rep(string.char(i), 2^23) end"
+    assert b"not enough memory" in run(interpreter, large)
     assert run(interpreter, "local t = {} for i = 1, 3e6 do t[1] = {i} end return 1") == 1
+
+
+def test_nothing_is_repeated_in_no_time(interpreter: Interpreter) -> None:
+    assert run(interpreter, "return {#string.rep('', 1e18), #string.rep('x', -5), #string.rep('x', 0)}") == [
+        0,
+        0,
+        0,
+    ]
 
 
 # -- the sandbox -----------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Scripting:
         self._table: Table | None = None  # RESP2's; that of RESP3 is looked up when a script asks for it
         hub.config.on_change("busy-reply-threshold", self._take_limit)
         self._take_limit()
+        hub.cached_scripts = self.interpreter.__len__
 
     def _take_limit(self) -> None:
         self.interpreter.time_limit = self._hub.config["busy-reply-threshold"] / 1000

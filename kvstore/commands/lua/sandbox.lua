@@ -25,6 +25,7 @@ local byte, find, gsub, dump, rep, concat = string.byte, string.find, string.gsu
 local CHUNK = "=kv"
 local HOOK_INSTRUCTIONS = 100000 -- between two looks at the time; a few milliseconds
 local LONGEST_STRING = 512 * 1024 * 1024 -- bytes that string.rep may make, as the largest value of a key
+local LARGE_STRING = 1024 * 1024 -- bytes from which on string.rep looks at the memory first
 
 for name, f in next, native do
   if type(f) == "userdata" then
@@ -496,10 +497,17 @@ function strings.rep(...)
   n = type(n) ~= "table" and count > 1 and tonumber(n)
   if not n then
     bad_argument(2, "rep", "number expected, got " .. typename(2, count, (select(2, ...))))
-  elseif #tostring(s) * n > LONGEST_STRING then
-    fail("resulting string too large")
   end
-  return rep(s, n)
+  local size = #tostring(s) * n
+  if size > LONGEST_STRING then
+    fail("resulting string too large")
+  elseif size > LARGE_STRING and c_collectgarbage("count") + size / 1024 > most_kilobytes then
+    c_collectgarbage("collect")
+    if c_collectgarbage("count") + size / 1024 > most_kilobytes then
+      error("not enough memory", 0)
+    end
+  end
+  return size > 0 and rep(s, n) or "" -- C would count to n even where there is nothing to repeat
 end
 
 local tables = copy(table)
