@@ -1,7 +1,7 @@
 """One client's socket: bytes into its session, its replies out.
 
 Invariants
-- At most one flush of a connection is due in a turn (``_due``).
+- At most one flush of a connection is due in a turn.
 - While the peer is slow, what is not yet sent waits in ``_chunks`` and the socket is watched for WRITE;
   nothing else is sent meanwhile, so replies keep their order. ``_held`` is the number of those bytes.
 - A client is always read, however much output it leaves unread, as real clients send a long pipeline
@@ -25,7 +25,8 @@ from kvstore.net.loop import READ, WRITE
 if TYPE_CHECKING:
     from kvstore.net.server import Server
 
-RECEIVE_SIZE = 64 * 1024  # bytes taken from a socket in one readiness
+RECEIVE_SIZE = 16 * 1024  # bytes taken from a socket in one readiness,
+MOST_RECEIVED = 64 * 1024  # and from one that once had that many
 SEND_SIZE = 256 * 1024  # bytes joined for one send to a slow peer
 # Output that a client that has yet to log in may leave unread, in bytes: enough for every error.
 UNAUTHENTICATED_OUTPUT = 1024
@@ -38,7 +39,6 @@ class Connection:
     __slots__ = (
         "_chunks",
         "_counted",
-        "_due",
         "_ended",
         "_held",
         "_host",
@@ -48,20 +48,19 @@ class Connection:
         "_send",
         "_server",
         "_soft_since",
-        "_unsent",
         "address",
         "fd",
+        "flush",
         "receive",
         "session",
         "sock",
+        "wake",
     )
 
     def __init__(self, server: Server, sock: socket.socket, address: str):
         self._server = server
         self._limits = server.limits
         self._host = server.hub.host
-        self._unsent = server.loop.unsent
-        self._due = False
         self._ended = False  # the peer sends no more
         self._chunks: deque[bytes | memoryview] = deque()
         self._held = 0
@@ -74,7 +73,7 @@ class Connection:
         self.address = address
         self._send: Callable[[Any], int] = sock.send
         self.session = Session(server.hub, transport=self)
-        self.receive = _receiver(self, sock)
+        self.receive, self.wake, self.flush = _fast_paths(self, self._send, sock.recv)
 
     @property
     def local_address(self) -> str:
@@ -142,42 +141,25 @@ class Connection:
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """Have ``out`` sent at the end of the turn."""
-        if not self._due:
-            self._due = True
-            self._unsent.append(self)
-
-    def flush(self) -> None:
-        """Send what the session has produced."""
-        self._due = False
+    def _flush_slowly(self) -> None:
+        """All but the plain case of ``flush``, which sends one reply to a peer that takes it."""
         session = self.session
         out = session.out
         if self._chunks:
             self._hold_all(out)
-            return
-        if not out:
-            if session.closing:
-                self.close()
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        size = len(data)
-        if size > self._limits.output and self._over_limit(size):
-            return
-        try:
-            sent = self._send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self.close()
-            return
-        host = self._host
-        host.writes += 1
-        host.output_bytes += sent
-        if sent < size:
-            self._hold(memoryview(data)[sent:], size - sent)
+        elif out:
+            data = b"".join(out)
+            out.clear()
+            out.append(data)
+            self.flush()
         elif session.closing:
+            self.close()
+
+    def _sent(self, data: bytes, sent: int) -> None:
+        """After a send that did not take everything, or to a client that is closing."""
+        if sent < len(data):
+            self._hold(memoryview(data)[sent:], len(data) - sent)
+        elif self.session.closing:
             self.close()
 
     def _hold(self, rest: memoryview, size: int) -> None:
@@ -215,7 +197,6 @@ class Connection:
         except OSError:
             self.close()
             return
-        self._host.writes += 1
         self._host.output_bytes += sent
         self._held -= sent
         for _ in range(taken):
@@ -284,19 +265,24 @@ class Connection:
         self.session.out.clear()
 
 
-def _receiver(connection: Connection, sock: socket.socket) -> Any:
-    """The loop's fast path: take what there is, run it, have the replies sent.
+def _fast_paths(
+    connection: Connection, send: Callable[[bytes], int], recv: Callable[[int], bytes]
+) -> tuple[Callable[[], None], Callable[[], None], Callable[[], None]]:
+    """The loop's fast paths: ``receive`` (take what there is and run it), ``wake`` and ``flush``.
 
-    A closure, as its variables are found faster than attributes, for every request of every client.
+    Closures, as their variables are found faster than attributes, for every request of every client.
     """
-    recv = sock.recv
-    session, host, loop = connection.session, connection._host, connection._server.loop
+    server, session = connection._server, connection.session
     parser, out, feed = session.parser, session.out, session.feed
-    unsent = connection._unsent
+    host, loop, limits = server.hub.host, server.loop, server.limits
+    chunks, unsent = connection._chunks, loop.unsent
+    due = False  # a flush is due in this turn
+    size = RECEIVE_SIZE
 
     def receive() -> None:
+        nonlocal due, size
         try:
-            data = recv(RECEIVE_SIZE)
+            data = recv(size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -305,14 +291,43 @@ def _receiver(connection: Connection, sock: socket.socket) -> Any:
         if not data:
             connection.peer_ended()
             return
-        host.reads += 1
-        host.input_bytes += len(data)
+        taken = len(data)
+        if taken == size:
+            size = MOST_RECEIVED
+        host.input_bytes += taken
         session.active_ms = loop.now_ms
         feed(data)
-        if (out or session.closing) and not connection._due:
-            connection._due = True
+        if not due and (out or (session.stopped and session.closing)):
+            due = True
             unsent.append(connection)
         if not parser.idle or session.queue:
             connection.check_input()
 
-    return receive
+    def wake() -> None:
+        nonlocal due
+        if not due:
+            due = True
+            unsent.append(connection)
+
+    def flush() -> None:
+        nonlocal due
+        due = False
+        if chunks or len(out) != 1:
+            connection._flush_slowly()
+            return
+        data = out[0]
+        out.clear()
+        if len(data) > limits.output and connection._over_limit(len(data)):
+            return
+        try:
+            sent = send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            connection.close()
+            return
+        host.output_bytes += sent
+        if sent < len(data) or session.stopped:
+            connection._sent(data, sent)
+
+    return receive, wake, flush

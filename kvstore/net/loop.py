@@ -31,6 +31,14 @@ class Handler(Protocol):
         """The descriptor is ready for READ, WRITE or both; a hang-up counts as both."""
 
 
+class Counts(Protocol):
+    """What a loop counts: its turns, and about how often something was read and sent."""
+
+    turns: int
+    reads: int
+    writes: int
+
+
 class Sender(Protocol):
     """What has something to send at the end of a turn."""
 
@@ -104,9 +112,11 @@ class Loop:
         *,
         next_timer_ms: Callable[[], int | None],
         run_timers: Callable[[], None],
+        counts: Counts,
         portable: bool = False,
     ):
         self._ctx = ctx
+        self.counts = counts
         self._next_timer_ms = next_timer_ms
         self._run_timers = run_timers
         self._poller: _Epoll | _Portable = (
@@ -123,7 +133,6 @@ class Loop:
         self._soonest: int | None = None  # when the next timer is due, as of the end of the last turn
         self.before_send: list[Callable[[], None]] = []
         self.unsent: list[Sender] = []  # flushes to make at the end of the turn; always this list
-        self.turns = 0
         self.now_ms = 0  # the time of this turn
         self.running = False
 
@@ -190,7 +199,8 @@ class Loop:
         ready = self._poller.poll(timeout)
         ctx = self._ctx
         now = ctx.frozen = self.now_ms = ctx.clock.now_ms()
-        self.turns += 1
+        counts = self.counts
+        counts.turns += 1
         try:
             readers = self._readers
             for fd, events in ready:
@@ -199,6 +209,7 @@ class Loop:
                         readers[fd]()
                 elif fd in self._handlers:
                     self._handlers[fd].ready(events)
+            counts.reads += len(ready)
             for _ in range(len(self._soon)):
                 self._soon.popleft()()
             soonest = self._next_timer_ms()
@@ -226,6 +237,7 @@ class Loop:
                 hook()
             for sender in unsent:
                 sender.flush()
+            self.counts.writes += len(unsent)
             unsent.clear()
 
     def _drain_wakes(self) -> None:

@@ -72,6 +72,7 @@ class Server:
             self.ctx,
             next_timer_ms=self.hub.next_timer_ms,
             run_timers=self.hub.run_timers,
+            counts=self.host,
             portable=portable,
         )
         self.host.multiplexing = self.loop.mechanism

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.config import Config
 from kvstore.errors import StoreError
-from kvstore.net.connection import RECEIVE_SIZE, Connection
+from kvstore.net.connection import MOST_RECEIVED, Connection, _fast_paths
 from kvstore.net.log import verbose
 from kvstore.net.loop import READ, WRITE
 
@@ -117,6 +117,7 @@ class TlsConnection(Connection):
         self._admit = admit
         super().__init__(server, self._tls, address)
         self._send = self._send_record
+        self.receive, self.wake, self.flush = _fast_paths(self, self._send_record, self._tls.recv)
         self.receive = self._receive_records
 
     def _shake_hands(self) -> None:
@@ -153,7 +154,7 @@ class TlsConnection(Connection):
             if self.fd < 0:
                 return
             try:
-                data = self._tls.recv(RECEIVE_SIZE)
+                data = self._tls.recv(MOST_RECEIVED)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except (OSError, ValueError):
@@ -167,7 +168,6 @@ class TlsConnection(Connection):
             self._server.loop.call_soon(self.receive)
 
     def _took(self, data: bytes) -> None:
-        self._host.reads += 1
         self._host.input_bytes += len(data)
         self.session.active_ms = self._server.ctx.now()
         self.session.feed(data)
