@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -462,5 +463,5 @@ def test_no_family_shadows_another() -> None:
                 owners.setdefault(name, []).append(family)
     for name, families in owners.items():
         # Overriding what one's own base has is no accident.
-        for family, shadowed in zip(families, families[1:], strict=False):
+        for family, shadowed in itertools.pairwise(families):
             assert issubclass(family, shadowed), f"{name} of {shadowed} is hidden by {family}"
