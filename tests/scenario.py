@@ -74,7 +74,7 @@ class Play:
     def _words(self, text: str) -> list[bytes]:
         for name in re.findall(r"\{(\w+)\}", text):
             self._client(name)
-            text = text.replace("{%s}" % name, self._numbers[name])
+            text = text.replace(f"{{{name}}}", self._numbers[name])
         return [word.encode().decode("unicode_escape").encode("latin-1") for word in shlex.split(text)]
 
     def _step(self, line: str) -> None:

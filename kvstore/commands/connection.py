@@ -33,7 +33,12 @@ def _compile_ping(command: Command, codec: Codec) -> Run:
     return run
 
 
-@family.command("PING", -1, "fast", kind=TREE, compile_with=_compile_ping)
+@family.command(
+    *("PING", -1, "fast"),
+    kind=TREE,
+    compile_with=_compile_ping,
+    tips=("request_policy:all_shards", "response_policy:all_succeeded"),
+)
 def ping(session: Session, argv: Argv) -> Any:
     """PONG, or the message given. O(1)."""
     return argv[1] if len(argv) == 2 else Status(b"PONG")

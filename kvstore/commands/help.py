@@ -5,26 +5,41 @@ Must not know: sessions, what commands do.
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from kvstore.commands.kinds import ARRAY
-from kvstore.commands.registry import Command, Family
+from kvstore.commands.registry import COMMANDS, Command, Family
+from kvstore.engine.database import Database
 from kvstore.resp import Status
 
 
+def _doc(command: Command) -> str:
+    """The docstring of a command's handler or method; a private method has that of the public one."""
+    public = getattr(Database, command.name.lower(), None)
+    for source in (command.body, command.method, public):
+        if source is not None and source.__doc__:
+            return inspect.cleandoc(source.__doc__)
+    return ""
+
+
 def summary_of(command: Command) -> str:
-    """The first sentence or two of a command's docstring, without its complexity; "" where it has none."""
-    doc = (command.body.__doc__ or (command.method.__doc__ if command.method else None) or "").strip()
-    line = " ".join(doc.split("\n\n", 1)[0].split())
-    return line[: line.rfind(" O(")] if " O(" in line else line
+    """The first paragraph of a command's docstring, without its complexity; "" where there is none."""
+    line = " ".join(_doc(command).split("\n\n", 1)[0].split())
+    return (line[: line.find(" O(")] if " O(" in line else line).replace("``", "")
 
 
 def complexity_of(command: Command) -> str:
     """What the docstring says of the costs: "O(1)"; "" where it says nothing."""
-    doc = (command.body.__doc__ or (command.method.__doc__ if command.method else None) or "").strip()
-    line = " ".join(doc.split("\n\n", 1)[0].split())
-    return line[line.rfind(" O(") + 1 :].rstrip(".") if " O(" in line else ""
+    doc = " ".join(_doc(command).split())
+    found = re.search(r"\bO\(.*?(?=\.\s|\.?$)", doc)
+    if found is not None:
+        return found[0]
+    likened = re.search(r"``(\w+)``", doc)  # "As ``expire``, ..."
+    other = COMMANDS.get(likened[1].upper()) if likened is not None else None
+    return complexity_of(other) if other is not None and other is not command else ""
 
 
 def help_lines(name: str, usage: Mapping[str, str]) -> list[Status]:

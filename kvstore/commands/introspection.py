@@ -18,7 +18,7 @@ from kvstore.commands.registry import COMMANDS, Argv, Command, Family, KeySpec
 from kvstore.errors import err
 from kvstore.glob import compile_glob
 from kvstore.numbers import parse_int
-from kvstore.resp import NULL_ARRAY, RespSet, Status
+from kvstore.resp import RespSet, Status
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -41,7 +41,6 @@ _FLAGS = [
     "asking",
     "fast",
     "no_auth",
-    "may_replicate",
     "no_mandatory_keys",
     "no_async_loading",
     "no_multi",
@@ -205,7 +204,7 @@ def command_info(session: Session, argv: Argv) -> list[Any]:
     if len(argv) == 2:
         return [describe(session.hub, command) for command in _visible(session.hub)]
     found = [_by_full_name(session.hub, name) for name in argv[2:]]
-    return [NULL_ARRAY if command is None else describe(session.hub, command) for command in found]
+    return [None if command is None else describe(session.hub, command) for command in found]
 
 
 @family.command(
@@ -289,7 +288,7 @@ def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
     if numkeys_at >= count:
         return None
     numkeys = parse_int(argv[numkeys_at])
-    if numkeys is None or numkeys < 0:
+    if numkeys is None or numkeys < 1:
         return None
     last = first_key + (numkeys - 1) * step
     return range(first_key, last + 1, step) if last < count else None
@@ -305,8 +304,8 @@ def _keyword_index(begin: tuple[str, int], argv: Argv) -> int | None:
 def _keys_in(session: Session, words: Argv) -> list[tuple[bytes, str]]:
     hub = session.hub
     command = hub.find(words[0])
-    if command is not None and command.subcommands and command.arity != -1:
-        command = hub.find_sub(command, words[1]) if len(words) > 1 else None
+    if command is not None and command.subcommands and len(words) > 1:
+        command = hub.find_sub(command, words[1])
     if command is None:
         raise err(_NOT_FOUND.removeprefix("ERR "))
     if command.getkeys is None and all("NOT_KEY" in spec.flags for spec in command.keys):

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import OK, Codec
-from kvstore.commands.registry import Argv, Command, Family, Run
+from kvstore.commands.registry import NO_REPLY, Argv, Command, Family, Run
 from kvstore.errors import err
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def _compile_monitor(command: Command, codec: Codec) -> Run:
             raise command.wrong_arity()
         if not session.may_block and codec.on_wire:
             raise err("MONITOR isn't allowed for DENY BLOCKING client")
+        if session in session.hub.monitors:
+            return NO_REPLY  # as a real server, which takes it for a replica's
         session.hub.set_monitor(session, True)
         return codec.ok
 

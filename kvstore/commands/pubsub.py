@@ -227,7 +227,7 @@ def pubsub_shardnumsub(session: Session, argv: Argv) -> list[Any]:
 
 
 add_help(
-    family,
+    Family("pubsub", ""),
     container,
     {
         "CHANNELS": "[<pattern>]",

@@ -141,7 +141,9 @@ class Table(dict[bytes, Entry]):
         flags, features = command.flags, self.features
         if UNTOUCHING in features and not flags & {"write"} and command.name != "TOUCH":
             run = _untouching(run)
-        if MONITORED in features and not flags & {"skip_monitor", "admin"}:
+        if MONITORED in features and "skip_monitor" in flags:
+            run = _monitored_first(self.hub, command, run)
+        elif MONITORED in features and "admin" not in flags:
             run = _monitored(self.hub, run, self.mode == SCRIPT)
         if self.mode == SCRIPT:
             return _limited(self.hub, command, run, evict=False) if LIMITED in features else run
@@ -279,6 +281,17 @@ def _monitored(hub: Hub, run: Run, by_script: bool) -> Run:
             raise
         hub.feed_monitors(session, argv, by_script)
         return reply
+
+    return run_monitored
+
+
+def _monitored_first(hub: Hub, command: Command, run: Run) -> Run:
+    """Show a script to the monitors before the commands that it calls."""
+
+    def run_monitored(session: Session, argv: Argv) -> Any:
+        if command.arity_ok(len(argv)):
+            hub.feed_monitors(session, argv)
+        return run(session, argv)
 
     return run_monitored
 

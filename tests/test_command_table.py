@@ -1,0 +1,177 @@
+"""COMMAND: every command that we have is described as a real server describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.rawclient import Node, parse
+from tests.scenario import compare
+from tests.servers import Server
+
+PLAYS = {
+    "keys among words": """
+        a> COMMAND GETKEYS
+        a> COMMAND GETKEYS get
+        a> COMMAND GETKEYS get a
+        a> COMMAND GETKEYS GET a b
+        a> COMMAND GETKEYS nosuch a
+        a> COMMAND GETKEYS ping
+        a> COMMAND GETKEYS ping a
+        a> COMMAND GETKEYS mset a 1 b 2
+        a> COMMAND GETKEYS mset a 1 b
+        a> COMMAND GETKEYS del a b c
+        a> COMMAND GETKEYS eval return 2 a b c
+        a> COMMAND GETKEYS eval return 5 a b c
+        a> COMMAND GETKEYS eval return 0 a b c
+        a> COMMAND GETKEYS eval return x a b c
+        a> COMMAND GETKEYS eval return -1 a b c
+        a> COMMAND GETKEYS zunionstore d 2 a b
+        a> COMMAND GETKEYS zunionstore d 3 a b
+        a> COMMAND GETKEYS zunionstore d 0 a b
+        a> COMMAND GETKEYS zunionstore d x a b
+        a> COMMAND GETKEYS zinter 2 a b
+        a> COMMAND GETKEYS lmpop 2 a b LEFT
+        a> COMMAND GETKEYS blmpop 0 2 a b LEFT
+        a> COMMAND GETKEYS sintercard 1 a
+        a> COMMAND GETKEYS blpop a b 0
+        a> COMMAND GETKEYS lmove a b LEFT RIGHT
+        a> COMMAND GETKEYS rename a b
+        a> COMMAND GETKEYS sdiffstore a b c
+        a> COMMAND GETKEYS client id
+        a> COMMAND GETKEYS client nosuch
+        a> COMMAND GETKEYS client
+        a> COMMAND GETKEYS memory usage a
+        a> COMMAND GETKEYS memory usage
+        a> COMMAND GETKEYS memory nosuch a
+        a> COMMAND GETKEYS object encoding a
+        a> COMMAND GETKEYS subscribe a
+        a> COMMAND GETKEYS ssubscribe a b
+        a> COMMAND GETKEYS watch a b
+        a> COMMAND GETKEYS copy a b REPLACE
+    """,
+    "what is done to keys": """
+        a> COMMAND GETKEYSANDFLAGS set a b
+        a> COMMAND GETKEYSANDFLAGS set a b GET
+        a> COMMAND GETKEYSANDFLAGS set a b EX 10 get
+        a> COMMAND GETKEYSANDFLAGS ssubscribe a b
+        a> COMMAND GETKEYSANDFLAGS lmove a b left right
+        a> COMMAND GETKEYSANDFLAGS del a
+        a> COMMAND GETKEYSANDFLAGS eval return 1 a
+        a> COMMAND GETKEYSANDFLAGS eval_ro return 1 a
+        a> COMMAND GETKEYSANDFLAGS zunionstore d 2 a b
+        a> COMMAND GETKEYSANDFLAGS nosuch
+        a3> COMMAND GETKEYSANDFLAGS set a b
+        a3> COMMAND GETKEYSANDFLAGS mset a b c d
+    """,
+    "names": """
+        a> COMMAND NOSUCH
+        a> COMMAND COUNT x
+        a> COMMAND LIST FILTERBY
+        a> COMMAND LIST FILTERBY nosuch bar
+        a> COMMAND LIST FILTERBY module
+        a> COMMAND LIST FILTERBY module bar
+        a> COMMAND LIST FILTERBY aclcat nosuch
+        a> COMMAND LIST FILTERBY aclcat @string
+        a> COMMAND LIST FILTERBY pattern getex
+        a> COMMAND LIST FILTERBY PATTERN GETEX
+        a> COMMAND LIST FILTERBY pattern client|id
+        a> COMMAND LIST NOSUCH
+        a> COMMAND LIST FILTERBY aclcat a b
+        a> COMMAND INFO nosuch client|nosuch get|x
+        a3> COMMAND INFO nosuch get
+        a3> COMMAND INFO lmove client|id CLIENT|ID
+        a> COMMAND INFO zunionstore getdel exec
+        a> COMMAND DOCS nosuch
+        a3> COMMAND DOCS nosuch
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_command_answers_as_on_a_real_server(
+    name: str, kvstore_server: Server, valkey_server: Server
+) -> None:
+    compare(kvstore_server, valkey_server, PLAYS[name])
+
+
+def plain(node: Node) -> Any:
+    """A reply as Python values; the items of sets and maps lose their order."""
+    if node.items is None:
+        return int(node.text) if node.mark == b":" else node.text.decode()
+    items = [plain(item) for item in node.items]
+    if node.mark == b"%":
+        return dict(zip(items[::2], items[1::2], strict=True))
+    return items
+
+
+def table(server: Server, *words: str) -> Any:
+    with server.client() as client:
+        client.hello3()
+        return plain(parse(client.call("COMMAND", *words)))
+
+
+def described(server: Server) -> dict[str, dict[str, Any]]:
+    """All commands and subcommands by name."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def add(parts: list[Any]) -> None:
+        name, arity, flags, first, last, step, categories, tips, keys, subcommands = parts
+        for spec in keys:
+            spec.pop("notes", None)  # remarks for people, which we leave to them
+        found[name] = {
+            "arity": arity,
+            "flags": flags,
+            "range": (first, last, step),
+            "categories": categories,
+            "tips": tips,
+            "keys": keys,
+        }
+        for sub in subcommands:
+            add(sub)
+
+    for parts in table(server):
+        add(parts)
+    return found
+
+
+def test_every_command_is_described_as_on_a_real_server(
+    kvstore_server: Server, valkey_server: Server
+) -> None:
+    ours, theirs = described(kvstore_server), described(valkey_server)
+    assert ours.keys() <= theirs.keys()
+    assert {name: parts for name, parts in theirs.items() if name in ours} == ours
+
+
+def test_the_documents_agree_on_what_programs_read(kvstore_server: Server, valkey_server: Server) -> None:
+    def facts(docs: dict[str, Any]) -> dict[str, tuple[str, str]]:
+        found: dict[str, tuple[str, str]] = {}
+        for name, parts in docs.items():
+            found[name] = (parts["since"], parts["group"])
+            found |= facts(parts.get("subcommands", {}))
+        return found
+
+    ours, theirs = facts(table(kvstore_server, "DOCS")), facts(table(valkey_server, "DOCS"))
+    assert {name: theirs[name] for name in ours} == ours
+
+
+def test_every_command_says_what_it_is_for(kvstore_server: Server) -> None:
+    docs = table(kvstore_server, "DOCS")
+    for name, parts in docs.items():
+        for full_name, each in {name: parts, **parts.get("subcommands", {})}.items():
+            assert "subcommands" in each or each["summary"], full_name
+
+
+def test_a_plain_command_has_its_arguments_documented(kvstore_server: Server) -> None:
+    docs = table(kvstore_server, "DOCS", "getrange")["getrange"]
+    assert [(each["name"], each["type"]) for each in docs["arguments"]] == [
+        ("key", "key"),
+        ("start", "string"),
+        ("end", "string"),
+    ]
+    assert docs["complexity"].startswith("O(")
+
+
+def test_the_counts_agree(kvstore_server: Server) -> None:
+    assert table(kvstore_server, "COUNT") == len(table(kvstore_server)) == len(table(kvstore_server, "LIST"))
