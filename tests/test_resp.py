@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ def fed(chunks: list[bytes]) -> Outcome:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(at)]
 
 
 words = st.lists(
@@ -76,9 +77,9 @@ def test_requests_are_the_same_whole_and_in_any_pieces(
 
 # What stands where a request or a word should be: each is malformed, or at least odd.
 odd_lines = st.sampled_from(
-    [b"+OK", b"=8", b"txt:abcd", b":1", b"(12", b"~1", b">2", b"%1", b"|1", b"#t", b"_", b",1.5", b"-ERR", b"$-1", b"*-1"]
-    + [b"$03", b"$+3", b"$ 3", b"$3 ", b"*+1", b"*01", b"$", b"*", b"$99999999999999999999", b"*2147483648", b"\0", b"\xff"]
-    + [b"*1", b"*2", b"*3", b"$0", b"$1", b"$3", b"GET", b"k", b"", b'"a', b"'a'b", b'"\\x4', b"a\0b", b"!3", b"$4", b"PINGxx"]
+    [b"+OK", b"=8", b"txt:abcd", b":1", b"(12", b"~1", b">2", b"%1", b"|1", b"#t", b"_", b",1.5", b"-ERR", b"$-1", b"*-1",
+     b"$03", b"$+3", b"$ 3", b"$3 ", b"*+1", b"*01", b"$", b"*", b"$99999999999999999999", b"*2147483648", b"\0", b"\xff",
+     b"*1", b"*2", b"*3", b"$0", b"$1", b"$3", b"GET", b"k", b"", b'"a', b"'a'b", b'"\\x4', b"a\0b", b"!3", b"$4", b"PINGxx"]
 )  # fmt: skip
 malformed = st.lists(
     st.tuples(odd_lines, st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b""])), max_size=12
@@ -114,9 +115,17 @@ def test_large_random_streams_parse_in_any_pieces() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"*1\r\n$536870912\r\n", b"*2147483647\r\n", b"*1\r\n*99999999\r\n", b"*1\r\n>99999999\r\n", b"*2\r\n$1\r\nA\r\n~99999999\r\n"]
-    + [b"*1\r\n%99999999\r\n", b"*99999999\r\n$1\r\na\r\n", b"*1\r\n$4\r\nPING\r\n" * 60 + b"*1\r\n>99999999\r\n"],
-)  # fmt: skip
+    [
+        b"*1\r\n$536870912\r\n",
+        b"*2147483647\r\n",
+        b"*1\r\n*99999999\r\n",
+        b"*1\r\n>99999999\r\n",
+        b"*1\r\n%99999999\r\n",
+        b"*2\r\n$1\r\nA\r\n~99999999\r\n",
+        b"*99999999\r\n$1\r\na\r\n",
+        b"*1\r\n$4\r\nPING\r\n" * 60 + b"*1\r\n>99999999\r\n",
+    ],
+)
 def test_a_header_that_promises_much_reserves_nothing(data: bytes) -> None:
     parser = RequestParser()
     tracemalloc.start()

@@ -258,12 +258,12 @@ class Server:
         sock.setblocking(False)
         if len(self.connections) < self.config["maxclients"]:
             return True
+        self.host.rejected_connections += 1
         try:
             sock.send(_FULL)
         except OSError:
             pass
         sock.close()
-        self.host.rejected_connections += 1
         return False
 
     def _set_up(self, sock: socket.socket) -> None:
@@ -291,11 +291,11 @@ class Server:
         """Refuse strangers while there is no password: protected mode."""
         if local or not self.config["protected-mode"] or self.config["requirepass"]:
             return True
+        self.host.rejected_connections += 1
         try:
             connection.sock.send(_DENIED)
         except OSError:
             pass
-        self.host.rejected_connections += 1
         connection.close()
         return False
 
