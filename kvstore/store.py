@@ -102,7 +102,7 @@ class Store(EngineStore):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run any command by its words, with the result that redis-py gives (needs ``redis``)."""
-        return self.client().execute_command(*args, **options)
+        return self.client().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def ping(self, **kwargs: Any) -> bool:
         """True: the store is there. O(1)."""

@@ -22,10 +22,14 @@ GROUPS = [
 ]
 # Why a method of these groups has no typed twin.
 MISSING = {
-    **dict.fromkeys(("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit"), "bitmaps"),
+    **dict.fromkeys(
+        ("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit"), "bitmaps"
+    ),
     **dict.fromkeys(("dump", "restore"), "the serialised form comes with persistence"),
     **dict.fromkeys(("sort", "sort_ro"), "SORT"),
-    **dict.fromkeys(("lmovem", "blmovem", "sdiffcard", "sunioncard"), "newer than any server to compare with"),
+    **dict.fromkeys(
+        ("lmovem", "blmovem", "sdiffcard", "sunioncard"), "newer than any server to compare with"
+    ),
     **dict.fromkeys(
         (
             "himport_prepare_internal",

@@ -89,7 +89,7 @@ def sintercard(session: Session, argv: Argv) -> int:
     if count > len(argv) - 2:
         raise err("Number of keys can't be greater than number of args")
     words = Args(argv, 2 + count)
-    limit: int | bytes = 0
+    limit = 0
     while words:
         if not words.take(b"LIMIT", more=1):
             raise words.syntax_error()

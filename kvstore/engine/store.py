@@ -101,11 +101,21 @@ class _Confined:
         _data_slot.__set__(self, data)
 
 
-@functools.cache
-def _confined(cls: type) -> type:
+# The variants made so far, by the class they are of.
+_CONFINED: dict[type, type] = {}
+_DECODING: dict[type, type] = {}
+
+
+def _confined(cls: type[Store]) -> type:
     """The confined variant of a Store class."""
     if issubclass(cls, _Confined):
         return cls
+    if cls not in _CONFINED:
+        _CONFINED[cls] = _confine(cls)
+    return _CONFINED[cls]
+
+
+def _confine(cls: type[Store]) -> type:
     return type(cls.__name__, (_Confined, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
@@ -163,9 +173,14 @@ def _decoded(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@functools.cache
 def _decoding(cls: type[Store]) -> type:
     """The decoding variant of a Store class."""
+    if cls not in _DECODING:
+        _DECODING[cls] = _make_decoding(cls)
+    return _DECODING[cls]
+
+
+def _make_decoding(cls: type[Store]) -> type:
     wrapped: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     for name in dir(cls):
         method = getattr(cls, name)

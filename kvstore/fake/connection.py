@@ -93,10 +93,11 @@ class LoopbackConnection(AbstractConnection):
 
     def can_read(self, timeout: float | None = 0, **kwargs: Any) -> bool:
         """Whether a reply or push is there; nothing that is not there now would come by waiting."""
-        if not self._sock:
-            self.connect()
+        if self._sock is None:
+            self.connect()  # type: ignore[no-untyped-call]
+        sock: Any = self._sock
         reader = getattr(self._parser, "_reader", None)
-        return self._sock.readable or bool(reader is not None and reader.has_data())
+        return bool(sock.readable or (reader is not None and reader.has_data()))
 
     def _host_error(self) -> str:
         return "the store in this process"
