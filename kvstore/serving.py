@@ -38,7 +38,7 @@ class ServerThread:
         try:
             if free_port:
                 config.values["port"] = self._server.listen_tcp(config["bind"][0], 0)
-            if not free_port or config["unixsocket"]:
+            if not free_port or config["unixsocket"] or config["tls-port"]:
                 self._server.listen(skip="tcp" if free_port else "")
         except BaseException:
             self._server.close()
