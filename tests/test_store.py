@@ -14,6 +14,7 @@ import redis
 import kvstore
 from kvstore import (
     ManualClock,
+    OutOfMemoryError,
     ResponseError,
     Store,
     StoreError,
@@ -354,6 +355,44 @@ class TestSeams:
             with pytest.raises(kvstore.DataError, match="Invalid input of type"):
                 store.set("k", bad)  # type: ignore[arg-type]
         assert store.exists("k") == 0
+
+
+class TestMemoryLimit:
+    def test_calls_that_grow_the_data_evict_by_the_policy(self) -> None:
+        store = Store(maxmemory=200_000, maxmemory_policy="allkeys-random")
+        for number in range(3000):
+            store.set(f"k{number}", "x" * 100)
+        assert 100 < store.dbsize() < 2000
+        assert store.ctx.stats.evicted == 3000 - store.dbsize()
+
+    def test_without_a_policy_they_are_refused_and_reads_and_deletes_are_not(self) -> None:
+        store = Store(maxmemory=200_000)
+        with pytest.raises(OutOfMemoryError, match="OOM command not allowed"):
+            for number in range(3000):
+                store.rpush("l", f"{number}" + "x" * 100)
+        length = store.llen("l")
+        with pytest.raises(OutOfMemoryError):
+            store["k"] = 1
+        with pytest.raises(redis.OutOfMemoryError):
+            store.client().set("k", 1)
+        assert store.llen("l") == length and store.lrange("l", 0, 0)
+        store.ltrim("l", 0, 9)
+        store["k"] = 1
+        store.client().set("k", 2)
+
+    def test_decoding_stores_have_limits_too(self) -> None:
+        store = Store(maxmemory=100_000, maxmemory_policy="allkeys-lru", decode_responses=True)
+        for number in range(2000):
+            store.set(f"k{number}", "x" * 100)
+        assert store.dbsize() < 1000 and store.get("k1999") == "x" * 100
+
+    def test_the_methods_that_may_grow_the_data_are_those_that_redis_refuses(self) -> None:
+        from kvstore.commands.all import COMMANDS
+        from kvstore.engine.store import GROWING
+
+        denied = {name.lower() for name, command in COMMANDS.items() if "denyoom" in command.flags}
+        methods = {name for name in denied if name in dir(Store)}
+        assert methods == GROWING
 
 
 class TestOpen:

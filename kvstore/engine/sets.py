@@ -132,18 +132,19 @@ class Sets(Keyspace):
             return member in found
         if not found.drop(member):
             return False
-        events = [("srem", source)]
-        if self._drop_if_empty(source, found):
-            events.append(("del", source))
+        emptied = self._drop_if_empty(source, found)
         self.dirty += 1
+        if self.live:
+            gone = [("srem", source), ("del", source)] if emptied else [("srem", source)]
+            self.commit((b"SMOVE", source, target, member), *gone)
         if other is None:
             other = Set.expecting(member, 1, self.ctx.limits)
             self._create(target, other)
         if other.put(member, self.ctx.limits):
             self.dirty += 1
-            events.append(("sadd", target))
-        if self.live:
-            self.commit((b"SMOVE", source, target, member), *events)
+            if self.live:
+                # The other half of the effect above.
+                self.commit((), ("sadd", target))
         return True
 
     # -- draws and scans ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 from kvstore.engine.context import Clock, Context
 from kvstore.engine.database import Database
 from kvstore.engine.keyspace import Keyspace
-from kvstore.errors import WrongThreadError
+from kvstore.errors import OutOfMemoryError, WrongThreadError
 
 _data_slot = Keyspace.__dict__["_data"]
 
@@ -29,18 +29,26 @@ class Store(Database):
     ``db``: the number of the database this object is. ``decode_responses``: give ``str`` instead of
     ``bytes``. ``check_same_thread``: refuse calls of other threads (WrongThreadError); when lifted,
     the caller must make sure that only one thread is in the store at a time. ``clock``, ``random``
-    (a ``random.Random`` or a seed): injected time and randomness.
+    (a ``random.Random`` or a seed): injected time and randomness. ``maxmemory`` (bytes; 0: no limit)
+    and ``maxmemory_policy``: what is evicted, as the directives of these names have it; a call that
+    would grow the data past the limit with nothing to evict raises OutOfMemoryError.
     """
 
     decode_responses = False
     DECODE_THEMSELVES: frozenset[str] = frozenset()
 
     def __new__(
-        cls, *args: Any, decode_responses: bool = False, check_same_thread: bool = True, **kwargs: Any
+        cls,
+        *args: Any,
+        decode_responses: bool = False,
+        check_same_thread: bool = True,
+        maxmemory: int = 0,
+        **kwargs: Any,
     ) -> Any:
         if decode_responses:
             return object.__new__(_decoding(cls))
-        return object.__new__(_confined(cls) if check_same_thread else cls)
+        made = _limited(cls) if maxmemory else cls
+        return object.__new__(_confined(made) if check_same_thread else made)
 
     def __init__(
         self,
@@ -51,6 +59,8 @@ class Store(Database):
         clock: Clock | None = None,
         random: _random.Random | int | str | None = None,
         databases: int = 16,
+        maxmemory: int = 0,
+        maxmemory_policy: str = "noeviction",
     ):
         if not 0 <= db < databases:
             raise ValueError(f"db must be between 0 and {databases - 1}")
@@ -59,6 +69,7 @@ class Store(Database):
         ctx = Context(self._sibling, databases=databases, clock=clock, random=random)
         self._adopt(ctx, db)
         ctx.databases[db] = self
+        ctx.evictor.configure(maxmemory=maxmemory, policy=maxmemory_policy)
 
     def _adopt(self, ctx: Context, index: int) -> None:
         """Become database ``index`` of the context."""
@@ -101,9 +112,39 @@ class _Confined:
         _data_slot.__set__(self, data)
 
 
+# Methods that may grow the data: those of the commands that Redis refuses when memory is short.
+GROWING = frozenset(
+    """append blmove brpoplpush copy decr decrby getset hexpire hexpireat hincrby hincrbyfloat hmset hpexpire
+    hpexpireat hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lpush lpushx lset mset msetex msetnx
+    psetex rpoplpush rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore sunionstore zadd
+    zdiffstore zincrby zinterstore zrangestore zunionstore""".split()
+)
+
+
+def _making_room(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.ctx.evictor.make_room():
+            raise OutOfMemoryError
+        return method(self, *args, **kwargs)
+
+    return call
+
+
 # The variants made so far, by the class they are of.
+_LIMITED: dict[type, type[Store]] = {}
 _CONFINED: dict[type, type] = {}
 _DECODING: dict[type, type] = {}
+
+
+def _limited(cls: type[Store]) -> type[Store]:
+    """The variant of a Store class whose growing methods make room first."""
+    if cls not in _LIMITED:
+        methods: dict[str, Any] = {name: _making_room(getattr(cls, name)) for name in GROWING}
+        _LIMITED[cls] = type(
+            cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__, **methods}
+        )
+    return _LIMITED[cls]
 
 
 def _confined(cls: type[Store]) -> type:
