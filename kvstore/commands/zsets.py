@@ -6,12 +6,12 @@ pairs under RESP3 and flat under RESP2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from kvstore import errors
 from kvstore.commands.args import Args
-from kvstore.commands.kinds import DOUBLES, INT, TREE, Kind
+from kvstore.commands.kinds import DOUBLES, INT, Kind
 from kvstore.commands.registry import (
     KEY_ACCESS_DELETE,
     KEY_ACCESS_UPDATE,
@@ -48,7 +48,16 @@ from kvstore.engine.zset_ranges import LEX, LIMIT_WITH_RANK, RANK, SCORE, Span, 
 from kvstore.engine.zsets import CH, GT, INCR, LT, NX, XX, draw_count, scan_zset
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_float, as_int, format_double, format_double17, parse_float
-from kvstore.resp import NULL_ARRAY, encode_bulk, encode_double2, encode_double3, encode_int
+from kvstore.resp import (
+    BULK_HEADERS,
+    NULL_ARRAY,
+    encode2,
+    encode3,
+    encode_bulk,
+    encode_double2,
+    encode_double3,
+    encode_int,
+)
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -89,33 +98,52 @@ def _members3(value: Any) -> Any:
     return list(value)
 
 
+def _bulks(members: list[bytes]) -> bytes:
+    """Bulk strings, one after the other."""
+    headers = BULK_HEADERS
+    try:
+        return b"".join([b"%b%b\r\n" % (headers[len(member)], member) for member in members])
+    except IndexError:  # a long one
+        return b"".join(map(encode_bulk, members))
+
+
+def _printed(score: float) -> bytes:
+    """As ``format_double``, which it spares the call for plain whole numbers."""
+    if -1e15 < score < 1e15:
+        whole = int(score)
+        if whole == score and whole:
+            return b"%d" % whole
+    return format_double(score)
+
+
 def _members_wire2(value: Any) -> bytes:
     if not value:
         return b"*0\r\n"
     if value[0].__class__ is tuple:
-        out = [b"*%d\r\n" % (len(value) * 2)]
-        for member, score in value:
-            out.append(encode_bulk(member))
-            out.append(encode_double2(score))
-        return b"".join(out)
+        words = [word for member, score in value for word in (member, _printed(score))]
+        return b"*%d\r\n%b" % (len(words), _bulks(words))
     if value.__class__ is tuple:  # one member with its score
-        return b"*2\r\n%b%b" % (encode_bulk(value[0]), encode_double2(value[1]))
-    return b"*%d\r\n%b" % (len(value), b"".join([b"$%d\r\n%b\r\n" % (len(m), m) for m in value]))
+        return b"*2\r\n" + _bulks([value[0], _printed(value[1])])
+    return b"*%d\r\n%b" % (len(value), _bulks(value))
 
 
 def _members_wire3(value: Any) -> bytes:
     if not value:
         return b"*0\r\n"
     if value[0].__class__ is tuple:
-        out = [b"*%d\r\n" % len(value)]
-        for member, score in value:
-            out.append(b"*2\r\n%b%b" % (encode_bulk(member), encode_double3(score)))
-        return b"".join(out)
+        pairs = [b"*2\r\n%b,%b\r\n" % (encode_bulk(member), _printed(score)) for member, score in value]
+        return b"*%d\r\n%b" % (len(pairs), b"".join(pairs))
     if value.__class__ is tuple:
-        return b"*2\r\n%b%b" % (encode_bulk(value[0]), encode_double3(value[1]))
-    return b"*%d\r\n%b" % (len(value), b"".join([b"$%d\r\n%b\r\n" % (len(m), m) for m in value]))
+        return b"*2\r\n%b,%b\r\n" % (encode_bulk(value[0]), _printed(value[1]))
+    return b"*%d\r\n%b" % (len(value), _bulks(value))
 
 
+def _rank_wire(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    return lambda value: encode_int(value) if value.__class__ is int else encode(value)
+
+
+# An int, None, the null array, or [rank, score]
+RANKED = Kind("rank", wire2=_rank_wire(encode2), wire3=_rank_wire(encode3))
 # A float, an int or None
 SCORED = Kind("score", wire2=_score2, wire3=_score3)
 # A list of members, a list of (member, score) pairs, or one such pair, which is flat in both protocols
@@ -189,12 +217,14 @@ def zmscore(session: Session, argv: Argv) -> list[float | None]:
     return session.db._zmscore(argv[1], argv[2:])
 
 
-@family.command("ZRANK", -3, "readonly fast", KEY_READ, kind=TREE, since="2.0.0", method=Database.zrank)
+@family.command("ZRANK", -3, "readonly fast", KEY_READ, kind=RANKED, since="2.0.0", method=Database.zrank)
 def zrank(session: Session, argv: Argv) -> Any:
     return _rank(session, argv, False)
 
 
-@family.command("ZREVRANK", -3, "readonly fast", KEY_READ, kind=TREE, since="2.0.0", method=Database.zrevrank)
+@family.command(
+    "ZREVRANK", -3, "readonly fast", KEY_READ, kind=RANKED, since="2.0.0", method=Database.zrevrank
+)
 def zrevrank(session: Session, argv: Argv) -> Any:
     return _rank(session, argv, True)
 
@@ -224,22 +254,24 @@ def _parse_range(
     low, high = argv[at], argv[at + 1]
     withscores = False
     offset, limit = 0, -1
-    if len(argv) > at + 2:
-        words = Args(argv, at + 2)
-        may_reverse, may_by = reverse is None, by is None
-        while words:
-            if not store and words.take(b"WITHSCORES"):
-                withscores = True
-            elif words.take(b"LIMIT", more=2):
-                offset, limit = as_int(words.next()), as_int(words.next())
-            elif may_reverse and words.take(b"REV"):
-                reverse, may_reverse = True, False
-            elif may_by and words.take(b"BYSCORE"):
-                by, may_by = SCORE, False
-            elif may_by and words.take(b"BYLEX"):
-                by, may_by = LEX, False
-            else:
-                raise words.syntax_error()
+    may_reverse, may_by = reverse is None, by is None
+    at, size = at + 2, len(argv)
+    while at < size:
+        word = argv[at].upper()
+        at += 1
+        if word == b"WITHSCORES" and not store:
+            withscores = True
+        elif word == b"LIMIT" and at + 1 < size:
+            offset, limit = as_int(argv[at]), as_int(argv[at + 1])
+            at += 2
+        elif word == b"REV" and may_reverse:
+            reverse, may_reverse = True, False
+        elif word == b"BYSCORE" and may_by:
+            by, may_by = SCORE, False
+        elif word == b"BYLEX" and may_by:
+            by, may_by = LEX, False
+        else:
+            raise ResponseError(errors.SYNTAX)
     if not by:
         if limit != -1:
             raise ResponseError(LIMIT_WITH_RANK)

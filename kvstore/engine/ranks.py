@@ -11,7 +11,7 @@ Invariants
   blocks are split, merged or cut, which happens once in hundreds of changes, and made again on need.
 
 A position is a rank: the number of entries before it. Costs: add, remove, move O(log n) comparisons and
-two memmoves of at most 8 kB; rank and position O(log n + n / 65,536); a range O(that + its length).
+two memmoves of at most 8 kB; rank and position O(log n + n / 32,768); a range O(that + its length).
 
 Must not know: keys, what scores mean.
 """
@@ -30,7 +30,7 @@ T = TypeVar("T")
 BLOCK_MAX = 1024
 BLOCK_MIN = 128
 # Blocks that are counted together.
-RUN = 64
+RUN = 32
 
 _member_of = itemgetter(1)
 
@@ -106,6 +106,14 @@ class Ranks:
         if self.tops:
             self._shrunk(b, 1)
         self.add(score, member)
+
+    def pop(self, last: bool) -> tuple[bytes, float]:
+        """Remove the first or the last entry, which is there, and return it."""
+        end = -1 if last else 0
+        entry = self.members[end].pop(end), self.scores[end].pop(end)
+        if self.tops:
+            self._shrunk(len(self.tops) - 1 if last else 0, 1)
+        return entry
 
     def cut(self, start: int, stop: int) -> tuple[list[bytes], list[float]]:
         """Remove the entries of a range of ranks, which is not empty, and return them."""

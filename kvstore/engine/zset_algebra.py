@@ -17,7 +17,7 @@ from kvstore.engine.types.set import Set
 from kvstore.engine.types.zset import ZSet
 from kvstore.engine.zset_ranges import Pair, SortedSetRanges, cast_pairs
 from kvstore.errors import SYNTAX, DataError, ResponseError, WrongTypeError, err
-from kvstore.numbers import as_float, as_int, format_double
+from kvstore.numbers import as_float, as_int, format_double, format_double17
 
 WEIGHT_NOT_FLOAT: Final = "ERR weight value is not a float"
 
@@ -212,13 +212,14 @@ class SortedSetAlgebra(SortedSetRanges):
     def zdiff(self, keys: Sequence[KeyT], withscores: bool = False) -> list[bytes]:
         """The members of the first set that are in no other, in order.
 
-        With scores: a flat list of members and printed scores. O(size of the first * number of keys).
+        With scores: a flat list of members and scores, printed with 17 digits as redis-py prints them.
+        O(size of the first * number of keys).
         Raises WrongTypeError.
         """
         scores, _ = self._zcombine("zdiff", list(keys), None, withscores)
         if not withscores:
             return in_order(scores)
-        return [word for member in in_order(scores) for word in (member, format_double(scores[member]))]
+        return [word for member in in_order(scores) for word in (member, format_double17(scores[member]))]
 
     def zunionstore(
         self, dest: KeyT, keys: Sequence[KeyT] | Mapping[Any, float], aggregate: str | None = None

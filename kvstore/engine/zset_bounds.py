@@ -1,4 +1,4 @@
-"""The ends of ranges of sorted sets: by score (``5``, ``(5``, ``-inf``) and by member (``[a``, ``(a``, ``-``).
+"""The ends of ranges of sorted sets: by score (``5``, ``(5``, ``-inf``), by member (``[a``, ``(a``, ``-``).
 
 Whatever a bound says is put as ``low <= x < past_high``, so that nobody else meets exclusive bounds; None
 stands for what is above everything. For members this works since no byte string lies between ``m`` and
@@ -22,6 +22,9 @@ from kvstore.errors import ResponseError
 NOT_A_SCORE_RANGE: Final = "ERR min or max is not a float"
 NOT_A_LEX_RANGE: Final = "ERR min or max not valid string range item"
 
+# What float() reads as strtod does: the common bounds.
+_PLAIN: Final = b"0123456789.-"
+_INFINITIES: Final = frozenset((b"-inf", b"+inf", b"inf"))
 _STRTOD: Final = re.compile(
     rb"[ \t-\r]*(?:([+-]?inf(?:inity)?|[+-]?(?=\.?[0-9])[0-9]*(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
     rb"|([+-]?0x(?=\.?[0-9a-f])[0-9a-f]*(?:\.[0-9a-f]*)?(?:p[+-]?[0-9]+)?))",
@@ -31,33 +34,30 @@ _STRTOD: Final = re.compile(
 
 def low_score(bound: Any) -> float | None:
     """The lowest score that a lower bound lets in; None when it lets in none."""
-    score, exclusive = _score_bound(bound)
-    return _next(score) if exclusive else score
+    word = bound if type(bound) is bytes else to_bytes(bound)
+    if word[:1] == b"(":
+        return _next(_strtod(word[1:]))
+    return _strtod(word)
 
 
 def past_high_score(bound: Any) -> float | None:
     """The lowest score that an upper bound keeps out; None when it keeps out none."""
-    score, exclusive = _score_bound(bound)
-    return score if exclusive else _next(score)
+    word = bound if type(bound) is bytes else to_bytes(bound)
+    if word[:1] == b"(":
+        return _strtod(word[1:])
+    return _next(_strtod(word))
 
 
 def _next(score: float) -> float | None:
     return None if score == inf else nextafter(score, inf)
 
 
-def _score_bound(bound: Any) -> tuple[float, bool]:
-    if type(bound) is not bytes:
-        if type(bound) is float and bound == bound:
-            return bound, False
-        bound = to_bytes(bound)
-    if bound.isdigit():
-        return float(bound), False
-    if bound[:1] == b"(":
-        return _strtod(bound[1:]), True
-    return _strtod(bound), False
-
-
 def _strtod(raw: bytes) -> float:
+    if not raw.translate(None, _PLAIN) or raw in _INFINITIES:
+        try:
+            return float(raw)
+        except ValueError:
+            pass
     if b"\0" in raw:
         raw = raw[: raw.index(0)]
     if not raw:

@@ -16,7 +16,7 @@ from kvstore.engine.ranks import Ranks
 from kvstore.engine.types.zset import ZSet
 from kvstore.engine.zset_bounds import low_member, low_score, past_high_member, past_high_score
 from kvstore.errors import DataError, ResponseError
-from kvstore.numbers import as_int, format_double
+from kvstore.numbers import as_int, format_double17
 
 # What the ends of a range are.
 RANK: Final = 0
@@ -113,9 +113,9 @@ def cast_pairs(pairs: list[Pair], cast: Callable[[Any], Any]) -> list[Any]:
 
 
 def cast_score(score: float, cast: Callable[[Any], Any], raw: bytes | None = None) -> Any:
-    """``cast`` of a score as it goes over the wire, or of the number where that fails."""
+    """``cast`` of a printed score, as redis-py hands it on, or of the number where that fails."""
     try:
-        return cast(format_double(score) if raw is None else raw)
+        return cast(format_double17(score) if raw is None else raw)
     except (ValueError, TypeError):
         return cast(score)
 

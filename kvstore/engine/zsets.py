@@ -137,8 +137,8 @@ class SortedSets(SortedSetAlgebra):
         longest = max([len(member) for member, _ in pairs])
         if len(pairs) > limits.zset_max_listpack_entries or longest > limits.zset_max_listpack_value:
             zset.wide = True
-        scores = zset.scores
-        added = 0
+        scores, live = zset.scores, self.live
+        added = touched = 0
         score: float | None = None
         effect = [b"ZADD", key]
         for member, given in pairs:
@@ -157,11 +157,12 @@ class SortedSets(SortedSetAlgebra):
                 added += 1
             else:
                 zset.change(member, old, stored)
-            effect += (format_double(stored), member)
-        touched = len(effect) // 2 - 1
+            touched += 1
+            if live:
+                effect += (format_double(stored), member)
         if touched:
             self.dirty += touched
-            if self.live:
+            if live:
                 self.commit(tuple(effect), ("zincr" if flags & INCR else "zadd", key))
         if flags & INCR:
             return score
@@ -200,7 +201,7 @@ class SortedSets(SortedSetAlgebra):
         return self._zpop(to_bytes(name), _pop_count(count), False)
 
     def zpopmax(self, name: KeyT, count: int | None = None) -> list[Pair]:
-        """Remove and return the ``count`` members with the highest scores, highest first. O(log n + count)."""
+        """Remove and return the ``count`` members with the highest scores, highest first; see ``zpopmin``."""
         return self._zpop(to_bytes(name), _pop_count(count), True)
 
     def _zpop(self, key: bytes, count: int, highest: bool) -> list[Pair]:
@@ -210,13 +211,13 @@ class SortedSets(SortedSetAlgebra):
     def _zpop_from(self, key: bytes, zset: ZSet, count: int, highest: bool) -> list[Pair]:
         """Remove ``count`` > 0 members, or all, from one end of the set at ``key``."""
         size = len(zset.scores)
-        if count > size:
-            count = size
-        if highest:
-            popped = zset.cut(size - count, size)
-            popped.reverse()
+        if count == 1:
+            popped = [zset.pop(highest)]
         else:
-            popped = zset.cut(0, count)
+            count = min(count, size)
+            popped = zset.cut(size - count, size) if highest else zset.cut(0, count)
+            if highest:
+                popped.reverse()
         if self.live:
             effect = (b"ZPOPMAX" if highest else b"ZPOPMIN", key, b"%d" % count)
             self._zremoved(key, zset, effect, "zpopmax" if highest else "zpopmin", count)
@@ -379,7 +380,7 @@ class SortedSets(SortedSetAlgebra):
         pairs = self._zdraw(name, number)
         if not withscores:
             return [member for member, _ in pairs]
-        return [word for member, score in pairs for word in (member, format_double(score))]
+        return [word for member, score in pairs for word in (member, format_double17(score))]
 
     def _zdraw(self, key: bytes, count: int) -> list[Pair]:
         """``count`` different members, or ``-count`` draws, with their scores."""
@@ -388,7 +389,7 @@ class SortedSets(SortedSetAlgebra):
             return []
         size, random, ranks = len(zset.scores), self.ctx.random, zset.ranked()
         if count >= size:
-            return ranks.range_with_scores(0, size)
+            return ranks.range_with_scores(0, size)[::-1]  # highest first, as the server has it
         if count > 0:
             drawn = random.sample(range(size), count)
         elif count == -1:
@@ -426,12 +427,9 @@ class SortedSets(SortedSetAlgebra):
         cast = score_cast_func
         if cast is float:
             return following, pairs
-        if not zset.wide:
+        if zset.wide:  # the server itself prints 17 digits here, and only here
             return following, cast_pairs(pairs, cast)
-        # As the server prints the scores of a large set in this one command.
-        return following, [
-            (member, cast_score(score, cast, format_double17(score))) for member, score in pairs
-        ]
+        return following, [(member, cast_score(score, cast, format_double(score))) for member, score in pairs]
 
 
 def scan_zset(zset: ZSet, cursor: int, match: bytes | None, count: int) -> tuple[int, list[Pair]]:
@@ -497,4 +495,4 @@ def _printed(found: tuple[bytes, list[Pair]] | None) -> list[Any] | None:
     """What redis-py returns of ZMPOP."""
     if found is None:
         return None
-    return [found[0], [[member, format_double(score)] for member, score in found[1]]]
+    return [found[0], [[member, format_double17(score)] for member, score in found[1]]]

@@ -9,7 +9,7 @@ Invariants
   false no score is a negative zero, since a listpack holds whole scores as integers.
 
 Costs: lookup O(1); add, change, remove O(log n); see ``kvstore.engine.ranks``. A member costs about 42
-bytes in the dict, 24 for its score and 20 for its place.
+bytes in the dict, 32 for its score and 22 for its place.
 
 Must not know: keys, databases, commands.
 """
@@ -30,7 +30,9 @@ from kvstore.numbers import format_double
 UNRANKED_MAX = 128
 # Members of one command when a set is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
-_FLOAT_SIZE = sys.getsizeof(0.5)
+# The allocator gives out multiples of this many bytes.
+_GRAIN = 16
+_FLOAT_SIZE = 32
 # Pointers to member and score in the ranks, and the slack of their blocks.
 _PLACE_SIZE = 22
 
@@ -95,6 +97,14 @@ class ZSet:
             self.order.removed(member)
         return True
 
+    def pop(self, highest: bool) -> tuple[bytes, float]:
+        """Remove and return the member at one end, and its score; there is one. O(log n)."""
+        entry = (self.ranks or self.ranked()).pop(highest)
+        del self.scores[entry[0]]
+        if self.order is not None:
+            self.order.removed(entry[0])
+        return entry
+
     def cut(self, start: int, stop: int) -> list[tuple[bytes, float]]:
         """Remove the members of a range of ranks, which is not empty; them, in order. O(log n + length)."""
         members, gone_scores = self.ranked().cut(start, stop)
@@ -118,7 +128,7 @@ def _memory(value: ZSet, samples: int) -> int:
     scores = value.scores
     count = len(scores)
     taken = count if samples == 0 else min(samples, count)
-    members = sum(map(sys.getsizeof, islice(scores, taken)))
+    members = sum(-(-sys.getsizeof(member) // _GRAIN) * _GRAIN for member in islice(scores, taken))
     size = sys.getsizeof(value) + sys.getsizeof(scores) + count * _FLOAT_SIZE
     if taken:
         size += members * count // taken
