@@ -12,7 +12,7 @@ from tests.servers import Server
 _TIME = re.compile(rb"^\+\d+\.\d{6} ")
 _SOCKET = re.compile(rb"unix:[^\]]*|127\.0\.0\.1:\d+")
 
-SEQUENCES = {
+SEQUENCES: dict[str, list[tuple[bytes | str, ...]]] = {
     "plain commands": [
         ("SET", "k", "v"),
         ("get", "k"),
@@ -58,7 +58,7 @@ def watch(
             client.call(*words)
     with server.client() as client:
         client.call("ECHO", "the end")
-    lines = []
+    lines: list[bytes] = []
     while True:
         line = monitor.read_reply_bytes()
         if b"the end" in line:

@@ -181,7 +181,7 @@ def _protocol(session: Session, words: Argv) -> Any:
         if session.protocol == 2:
             raise err("RESP2 is not supported by this command")
         session.push(session.codec.encode(Push([b"server-cpu-usage", 42])))
-        return Status(b"Some real reply following the push reply")
+        return b"Some real reply following the push reply"
     if kind == b"attrib":
         text = b"Some real reply following the attribute"
         if session.protocol == 3 and session.codec.on_wire:

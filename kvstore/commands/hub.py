@@ -37,7 +37,6 @@ from kvstore.commands.tables import (
     MONITORED,
     PAUSED_ALL,
     PAUSED_WRITES,
-    RUN_IN_MULTI,
     UNTOUCHING,
     CommandStats,
     Table,
@@ -219,9 +218,11 @@ class Hub:
 
     def was_slow(self, session: Session, argv: Argv, nanos: int) -> None:
         command = session.command
-        if command is None or (session.in_multi and command.name not in RUN_IN_MULTI):
+        queued = bool(session.queue) and session.queue[-1] is argv
+        if command is None or queued:
             return  # queueing it is no call
-        self.slowlog.was_slow(session, command, argv, nanos)
+        client = session if session.id in self.sessions else self.current or session  # a script's caller
+        self.slowlog.was_slow(client, command, argv, nanos)
         self.latency.was_slow(command, nanos)
 
     # -- listening to the store ----------------------------------------------------------------------
@@ -476,12 +477,18 @@ class Hub:
         while timers and timers[0].call is None:
             heapq.heappop(timers)
         soonest = timers[0].at_ms if timers else None
-        if self.ctx.active_expire:
+        if self._expires_actively:
             for database in self.ctx.databases.values():
                 due = database._due.next_ms()
                 if due is not None and (soonest is None or due < soonest):
                     soonest = due
         return soonest
+
+    @property
+    def _expires_actively(self) -> bool:
+        """Keys do not go by themselves while clients are paused, so that the data stands still."""
+        paused = self.cron_paused or PAUSED_ALL in self.features or PAUSED_WRITES in self.features
+        return self.ctx.active_expire and not paused
 
     def run_timers(self) -> None:
         """Make the calls whose time has come; expire a slice of what is due."""
@@ -491,8 +498,9 @@ class Hub:
             call = heapq.heappop(timers).call
             if call is not None:
                 call()
-        for database in list(self.ctx.databases.values()):
-            database.expire_due(EXPIRE_SLICE)
+        if self._expires_actively:
+            for database in list(self.ctx.databases.values()):
+                database.expire_due(EXPIRE_SLICE)
         if self.pending:
             self.drain()
 

@@ -21,7 +21,22 @@ _CLASSES: dict[str, str] = {
     **dict.fromkeys(("sadd", "srem", "spop", "sinterstore", "sunionstore", "sdiffstore"), "s"),
     **dict.fromkeys(("hset", "hincrby", "hincrbyfloat", "hdel", "hexpire", "hexpired", "hpersist"), "h"),
     **dict.fromkeys(
-        ["zadd", "zincr", "zrem", "zremrangebyscore", "zremrangebyrank", "zremrangebylex", "zdiffstore", "zinterstore", "zunionstore", "zrangestore", "zpopmin", "zpopmax", "geosearchstore", "georadiusstore"],
+        [
+            "zadd",
+            "zincr",
+            "zrem",
+            "zremrangebyscore",
+            "zremrangebyrank",
+            "zremrangebylex",
+            "zdiffstore",
+            "zinterstore",
+            "zunionstore",
+            "zrangestore",
+            "zpopmin",
+            "zpopmax",
+            "geosearchstore",
+            "georadiusstore",
+        ],
         "z",
     ),
     "expired": "x",
@@ -40,7 +55,7 @@ class Notifications:
         self._classes: frozenset[str] = frozenset()
         self._keyspace = False
         self._keyevent = False
-        self._queue: list[tuple[int, str, bytes]] = []
+        self.queue: list[tuple[int, str, bytes]] = []
         self.wanted = False
 
     def configure(self, flags: str) -> None:
@@ -55,11 +70,11 @@ class Notifications:
 
     def add(self, db: int, event: str, key: bytes) -> None:
         if _CLASSES.get(event, "g") in self._classes:
-            self._queue.append((db, event, key))
+            self.queue.append((db, event, key))
             self._hub.pending = True
 
     def send(self) -> None:
-        queue, self._queue = self._queue, []
+        queue, self.queue = self.queue, []
         publish = self._hub.channels.publish
         for db, event, key in queue:
             name = event.encode()

@@ -168,7 +168,10 @@ _bind(
 @family.command("PUBLISH", 3, "pubsub loading stale fast may_replicate", kind=INT, since="2.0.0")
 def publish(session: Session, argv: Argv) -> int:
     """Send a message to a channel; how many clients got it. O(subscribers + patterns)."""
-    return session.hub.channels.publish(argv[1], argv[2])
+    hub = session.hub
+    if hub.notifications.queue:
+        hub.notifications.send()  # what earlier commands of this unit caused comes first
+    return hub.channels.publish(argv[1], argv[2])
 
 
 @family.command(

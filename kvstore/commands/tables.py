@@ -75,7 +75,8 @@ class QueuedStats(CommandStats):
 
     def __init__(self, real: CommandStats):
         self._real = real
-        super().__init__()
+        self.buckets = [0] * HISTOGRAM_BUCKETS
+        self.nanos = self.failed = 0
 
     @property
     def rejected(self) -> int:

@@ -75,18 +75,18 @@ def _compile_exec(command: Command, codec: Codec) -> Run:
 def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
     """The queued commands as one unit: one time for all, and none of them blocks."""
     ctx = session.hub.ctx
-    before, may_block = ctx.frozen, session.may_block
+    before, may_block, exec_ = ctx.frozen, session.may_block, session.command
     ctx.frozen = ctx.now()
     session.may_block = False
     try:
         execute, hub = session.execute, session.hub
         replies = []
         for words in queue:
-            reply = execute(words, hub.table(session.codec, NORMAL))
+            reply = execute(words, hub.table(session.codec, NORMAL, session.no_touch))
             replies.append(codec.nothing if reply is NO_REPLY else reply)
         return codec.array(replies)
     finally:
-        ctx.frozen, session.may_block = before, may_block
+        ctx.frozen, session.may_block, session.command = before, may_block, exec_
 
 
 @family.command(
