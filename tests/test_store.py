@@ -260,6 +260,21 @@ class TestPubSub:
         assert list(subscriber.listen()) == []
         assert [message["data"] for message in seen] == [b"x"]
 
+    @pytest.mark.parametrize("facade", ["store", "client"])
+    def test_keyspace_events_of_the_store_s_own_methods_arrive(self, facade: str) -> None:
+        clock = ManualClock()
+        store = Store(clock=clock)
+        store.call("CONFIG", "SET", "notify-keyspace-events", "Ex")
+        subscriber: Any = (store if facade == "store" else store.client()).pubsub(
+            ignore_subscribe_messages=True
+        )
+        subscriber.psubscribe("__keyevent@*")
+        assert subscriber.get_message() is None
+        store.set("k", "v", ex=1)
+        clock.advance(1)
+        assert store.get("k") is None
+        assert subscriber.get_message()["channel"] == b"__keyevent@0__:expired"
+
     def test_closing_unsubscribes(self) -> None:
         store = Store()
         with store.pubsub() as subscriber:
