@@ -6,6 +6,7 @@ import random
 
 from tests.differential.compare import Exchange, members_of, pairs, some_page, unordered, unordered_pairs
 from tests.differential.grammar import (
+    BAD_INT,
     COUNT,
     FIELD,
     FLOAT,
@@ -19,6 +20,7 @@ from tests.differential.grammar import (
     Step,
     command,
     macro,
+    one_of,
     opt,
     options,
     pick,
@@ -29,6 +31,10 @@ from tests.differential.grammar import (
 from tests.rawclient import parse
 
 _PAIR = seq(FIELD, VALUE)
+# Not as many draws as a negative count of this size asks for.
+_DRAWS = one_of(
+    pick(*range(-9, 12)), pick("4611686018427387904", "9223372036854775807"), BAD_INT, weights=(92, 4, 4)
+)
 _RANDOM_FIELDS = members_of(b"HGETALL", pairs_of=True)
 
 
@@ -90,7 +96,7 @@ GRAMMAR = Grammar(
         command("HDEL", KEY, some(FIELD, 1, 4), weight=3),
         command("HINCRBY", KEY, FIELD, INT, weight=3),
         command("HINCRBYFLOAT", KEY, FIELD, FLOAT, weight=4),
-        command("HRANDFIELD", KEY, opt(COUNT, opt(pick("WITHVALUES", "withvalues", "x"))), compare=_RANDOM_FIELDS),
+        command("HRANDFIELD", KEY, opt(_DRAWS, opt(pick("WITHVALUES", "withvalues", "x"))), compare=_RANDOM_FIELDS),
         command("HSCAN", KEY, pick(0, 0, 0, 5, "x"), options(seq("MATCH", PATTERN), "NOVALUES", p=0.4), "COUNT", 1000,
                 compare=_whole_page),
         command("HSCAN", KEY, pick(0, "-1", "+0", ""), options(seq("MATCH", PATTERN), seq("COUNT", COUNT)),

@@ -17,6 +17,7 @@ from tests.differential.grammar import (
     TTL_MS,
     TTL_S,
     VALUE,
+    Avoid,
     Grammar,
     Known,
     Step,
@@ -59,6 +60,11 @@ def _is_one_byte(exchange: Exchange) -> bool:
     )
 
 
+def _soon(argv: tuple[bytes, ...]) -> bool:
+    words = [word.upper() for word in argv]
+    return b"1" in words and bool({b"PX", b"EX", b"PSETEX", b"SETEX", b"EXPIRE"} & set(words))
+
+
 GRAMMAR = Grammar(
     "strings",
     [
@@ -94,6 +100,10 @@ GRAMMAR = Grammar(
         command("LCS", KEY, KEY, options("LEN", "IDX", seq("MINMATCHLEN", INT), "WITHMATCHLEN"), weight=2),
         macro("COMMON_SUBSEQUENCES", _common_subsequences, weight=0.2),
         macro("COUNTED_UP", _counted_up, weight=0.1),
+    ],
+    avoid=[
+        Avoid(server, "a deadline this near passes while the sequence runs", _soon)
+        for server in ("valkey", "redis")
     ],
     known=[
         Known("valkey", {"OBJECT"}, "a string of one byte is one object, however it was made", _is_one_byte),

@@ -11,6 +11,7 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from kvstore.engine.context import Effect, Limits
@@ -22,14 +23,14 @@ EMBSTR_MAX = 44
 # Results remembered with an encoding that their content does not have.
 _MOST_REMEMBERED = 1024
 # By id() the value, which is thus kept from being reused for another, and its encoding.
-_remembered: dict[int, tuple[bytes, str]] = {}
+_remembered: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
 
 
 def remember_encoding(value: bytes, encoding: str) -> None:
     """Report the encoding of this very object from now on."""
     if 1 < len(value) <= EMBSTR_MAX:  # longer ones are raw; shorter ones are one object each
         if len(_remembered) >= _MOST_REMEMBERED:
-            _remembered.clear()
+            _remembered.popitem(last=False)
         _remembered[id(value)] = (value, encoding)
 
 
