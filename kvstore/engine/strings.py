@@ -325,13 +325,19 @@ class Strings(Keyspace):
         return True
 
     def _set_many(self, words: list[bytes]) -> None:
-        for at in range(0, len(words), 2):
-            key = words[at]
+        keys = words[::2]
+        for key in keys:
             self._write(key)
-            self._overwrite(key, words[at + 1])
-        self.dirty += len(words) // 2
-        if self.live:
-            self.commit((b"MSET", *words), *[("set", key) for key in words[::2]])
+        events: list[tuple[str, bytes]] = []
+        live, self.live = self.live, False  # "new" is told below, in its place among the others
+        for key, value in zip(keys, words[1::2], strict=True):
+            if live:
+                events += (("set", key),) if key in self._data else (("new", key), ("set", key))
+            self._overwrite(key, value)
+        self.live = live
+        self.dirty += len(keys)
+        if live:
+            self.commit((b"MSET", *words), *events)
 
     # -- parts of a value --------------------------------------------------------------------------
 
