@@ -26,6 +26,11 @@ PLAYS = {
         a> CLIENT SETNAME
         a> CLIENT GETNAME x
     """,
+    "no tracking": """
+        a> CLIENT GETREDIR
+        a> CLIENT TRACKINGINFO
+        a3> CLIENT TRACKINGINFO
+    """,
     "SETINFO": """
         a> CLIENT SETINFO LIB-NAME redis-py
         a> CLIENT SETINFO lib-ver 1.2.3

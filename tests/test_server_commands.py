@@ -135,6 +135,43 @@ PLAYS = {
         a> DEBUG MALLCTL nosuch
         a> DEBUG CHANGE-REPL-ID
     """,
+    "no memory is left": """
+        a> SET big xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+        a> RPUSH l 1 2 3
+        m> MULTI
+        m> SET queued before
+        r> MULTI
+        r> GET big
+        a> CONFIG SET maxmemory 1
+        a> SET k v
+        a> SET
+        a> GET big
+        a> LPOP l
+        a> LPUSH l 1
+        a> INCR n
+        a> EXPIRE big 100
+        a> DEL nothing
+        a> PUBLISH x y
+        a> EVAL "return redis.call('SET', 'k', 'v')" 0
+        a> EVAL "return redis.call('GET', 'big')" 0
+        a> EVAL "return redis.pcall('SET', 'k', 'v')" 0
+        a> EVAL "redis.call('LPOP', 'l'); return redis.call('SET', 'k', 'v')" 0
+        a> EVAL "redis.call('SET', 'k', 'v')" 0
+        a> MULTI
+        a> GET big
+        a> SET k v
+        a> EXEC
+        m> EXEC
+        r> EXEC
+        a> MULTI
+        a> LLEN l
+        a> EXEC
+        a> DEL l
+        a> BLPOP l 0.01
+        a> CONFIG SET maxmemory 0
+        a> SET k v
+        a> DEL big
+    """,
     "DEBUG POPULATE": """
         a> DEBUG POPULATE 3
         a> DEBUG POPULATE 3 p

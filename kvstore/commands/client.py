@@ -16,7 +16,7 @@ from kvstore.commands.registry import NO_REPLY, Argv, compile_silent
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_int, parse_int
 from kvstore.resp import OK as OK_STATUS
-from kvstore.resp import Verbatim
+from kvstore.resp import RespSet, Verbatim
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -149,6 +149,18 @@ def _client_type(word: bytes) -> str:
     if kind is None:
         raise err(f"Unknown client type '{word.decode('utf-8', 'surrogateescape')}'")
     return kind
+
+
+@family.command("CLIENT GETREDIR", 2, _FLAGS, kind=INT, since="6.0.0")
+def client_getredir(session: Session, argv: Argv) -> int:
+    """Where invalidations for this connection go: -1, as nothing tracks its keys. O(1)."""
+    return -1
+
+
+@family.command("CLIENT TRACKINGINFO", 2, _FLAGS, kind=TREE, since="6.2.0")
+def client_trackinginfo(session: Session, argv: Argv) -> dict[bytes, Any]:
+    """Whether the keys of this connection are tracked: they are not. O(1)."""
+    return {b"flags": RespSet([b"off"]), b"redirect": -1, b"prefixes": []}
 
 
 # -- names -----------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ Must not know: sockets; ``Host`` counts what went through them.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -87,6 +86,8 @@ def commands_processed(hub: Hub) -> int:
 
 
 def _server(hub: Hub) -> Fields:
+    import platform  # as the only one who needs it, and who may wait
+
     host, now = hub.host, hub.ctx.now()
     uptime = max(0, now - hub.started_ms) // 1000
     yield "redis_version", hub.version
