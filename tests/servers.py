@@ -126,7 +126,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """A pre-exec hook that has the kernel kill the child when this process dies (Linux).
 
     The kernel ties the signal to the thread that forked, so a helper thread must not ask for it.
@@ -171,7 +171,7 @@ def start(kind: str, *, tcp: bool = False, options: dict[str, str] | None = None
                 stderr=subprocess.STDOUT,
                 cwd=directory,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(),
             )
         server = Server(kind, directory, process, port)
         _running.add(server)
