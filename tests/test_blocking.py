@@ -169,6 +169,26 @@ PLAYS = {
         a> LPUSH k4 1
         b<
     """,
+    "a value that takes the place of another wakes nobody": """
+        a: BZPOPMIN k 0
+        blocked 1
+        b> RPUSH k 1
+        b> ZADD src 1 m
+        b> ZUNIONSTORE k 1 src
+        b> ZRANGE k 0 -1
+        b> ZADD k 2 n
+        b> DEL k
+        b> RPUSH k 1
+        b> RENAME src k
+        a<
+        a: BLPOP k 0
+        blocked 1
+        b> ZADD k 1 m
+        b> RPUSH src 1 2
+        b> COPY src k
+        b> COPY src k REPLACE
+        a<
+    """,
     "MOVE and SWAPDB wake": """
         a: BLPOP k 0
         blocked 1

@@ -240,13 +240,15 @@ class Hub:
             if where in self._watchers:
                 for session in self._watchers[where]:
                     session.tx_dirty = True
-            if where in self._blocked:
-                self._ready[where] = None
-                self.pending = True
             if self.notifications.wanted:
                 self.notifications.add(db, name, key)
 
     def on_event(self, db: int, name: str, key: bytes) -> None:
+        # A key is ready when it is made. One that was there held a value that served nobody, and a command
+        # that overwrites such a value wakes nobody on a real server either.
+        if name == "new" and (db, key) in self._blocked:
+            self._ready[(db, key)] = None
+            self.pending = True
         if self.notifications.wanted:
             self.notifications.add(db, name, key)
 
