@@ -231,7 +231,7 @@ def encode3(value: Any) -> bytes:
 # -- requests ------------------------------------------------------------------------------------------
 
 INLINE_MAX_SIZE = 64 * 1024  # bytes of an inline request, or of a header line, without a line end
-_SHORT_CHUNK = 2048  # bytes; shorter single requests are split, which costs less than asking hiredis
+SHORT_CHUNK = 512  # bytes; shorter single requests are split, which costs less than asking hiredis
 _FAST_CHUNK = 256 * 1024  # bytes; larger chunks carry large values, which the careful parser moves less
 _WORTH_CUTTING = 1024  # bytes of a chunk, all but the last request of which may go to hiredis
 _MAX_WORDS = 2**31 - 1
@@ -240,8 +240,8 @@ _LARGE_COUNT = re.compile(rb"\n[*~>%|][0-9]{6}").search
 _UNAUTHENTICATED_WORDS = 10
 _UNAUTHENTICATED_BULK = 16384
 _ONLY_BYTES = {bytes}
-_COUNTS: Final = [b"*%d" % n for n in range(_SHORT_CHUNK)]
-_SIZES: Final = [b"$%d" % n for n in range(_SHORT_CHUNK)]
+_COUNTS: Final = [b"*%d" % n for n in range(SHORT_CHUNK)]
+_SIZES: Final = [b"$%d" % n for n in range(SHORT_CHUNK)]
 
 _SPACES: Final = re.compile(rb"[ \t-\r]*")
 # Bare text, then perhaps one quoted part. The alternatives exclude each other, so a match is linear.
@@ -281,8 +281,8 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return _ESCAPES.get(match[2], match[2])
 
 
-def _split_request(data: bytes) -> list[list[bytes]] | None:
-    """The one request that a short chunk is, if its words have no line ends; exact, but for those.
+def split_request(data: bytes) -> list[bytes] | None:
+    """The one request that a chunk shorter than SHORT_CHUNK is, if its words have no line ends; else None.
 
     The commonest shapes, of two and of three words, are spelled out: this runs for nearly every request
     of clients that do not pipeline.
@@ -292,7 +292,7 @@ def _split_request(data: bytes) -> list[list[bytes]] | None:
     if count == 6:
         head, size, name, size1, word1, rest = parts
         if head == b"*2" and size == _SIZES[len(name)] and size1 == _SIZES[len(word1)] and not rest:
-            return [[name, word1]]
+            return [name, word1]
     elif count == 8:
         head, size, name, size1, word1, size2, word2, rest = parts
         if (
@@ -302,7 +302,7 @@ def _split_request(data: bytes) -> list[list[bytes]] | None:
             and size2 == _SIZES[len(word2)]
             and not rest
         ):
-            return [[name, word1, word2]]
+            return [name, word1, word2]
     elif count > 2 and count % 2 == 0:
         words = parts[2:-1:2]
         if (
@@ -310,7 +310,7 @@ def _split_request(data: bytes) -> list[list[bytes]] | None:
             and parts[1:-1:2] == [_SIZES[len(word)] for word in words]
             and not parts[-1]
         ):
-            return [words]
+            return words
     return None
 
 
@@ -375,10 +375,10 @@ class RequestParser:
     def parse(self, data: bytes) -> list[list[bytes]]:
         """The requests that ``data`` completes. O(len(data)), whatever the number of calls."""
         if self.idle and data[-1] == 0x0A and data[0] == 0x2A:
-            if len(data) < _SHORT_CHUNK and b"\n*" not in data:
-                requests = _split_request(data)
-                if requests is not None:
-                    return requests
+            if len(data) < SHORT_CHUNK and b"\n*" not in data:
+                request = split_request(data)
+                if request is not None:
+                    return [request]
             elif 2 < len(data) <= _FAST_CHUNK:
                 requests = self._parse_fast(data)
                 if requests is not None:

@@ -2,7 +2,7 @@
 
 Invariants
 - At most one flush of a connection is due in a turn.
-- While the peer is slow, what is not yet sent waits in ``_chunks`` and the socket is watched for WRITE;
+- While the peer is slow, what is not yet sent waits in ``chunks`` and the socket is watched for WRITE;
   nothing else is sent meanwhile, so replies keep their order. ``_held`` is the number of those bytes.
 - A client is always read, however much output it leaves unread, as real clients send a long pipeline
   before they read: what bounds the memory is ``client-output-buffer-limit``.
@@ -25,8 +25,10 @@ from kvstore.net.loop import READ, WRITE
 if TYPE_CHECKING:
     from kvstore.net.server import Server
 
-RECEIVE_SIZE = 16 * 1024  # bytes taken from a socket in one readiness,
-MOST_RECEIVED = 64 * 1024  # and from one that once had that many
+# Bytes asked of a socket in one readiness: as many as make no more than a small object, and from a client
+# that had that many, as pipelines and large values do, more.
+USUAL_SIZE = 470
+LARGE_SIZE = 64 * 1024
 SEND_SIZE = 256 * 1024  # bytes joined for one send to a slow peer
 # Output that a client that has yet to log in may leave unread, in bytes: enough for every error.
 UNAUTHENTICATED_OUTPUT = 1024
@@ -37,7 +39,6 @@ class Connection:
     """A handler of the loop and the transport of its session."""
 
     __slots__ = (
-        "_chunks",
         "_counted",
         "_ended",
         "_held",
@@ -45,16 +46,17 @@ class Connection:
         "_limits",
         "_queue",
         "_queue_size",
-        "_send",
         "_server",
         "_soft_since",
         "address",
+        "chunks",
+        "due",
         "fd",
-        "flush",
-        "receive",
+        "recv",
+        "send",
         "session",
+        "size",
         "sock",
-        "wake",
     )
 
     def __init__(self, server: Server, sock: socket.socket, address: str):
@@ -62,7 +64,8 @@ class Connection:
         self._limits = server.limits
         self._host = server.hub.host
         self._ended = False  # the peer sends no more
-        self._chunks: deque[bytes | memoryview] = deque()
+        self.chunks: deque[bytes | memoryview] = deque()
+        self.due = False
         self._held = 0
         self._soft_since = 0  # when the soft limit was passed, in ms; 0: it is not
         self._queue: list[list[bytes]] | None = None  # the MULTI queue that _queue_size is of
@@ -71,9 +74,10 @@ class Connection:
         self.sock = sock
         self.fd = sock.fileno()
         self.address = address
-        self._send: Callable[[Any], int] = sock.send
+        self.recv: Callable[[int], bytes] = sock.recv
+        self.send: Callable[[Any], int] = sock.send
+        self.size = USUAL_SIZE
         self.session = Session(server.hub, transport=self)
-        self.receive, self.wake, self.flush = _fast_paths(self, self._send, sock.recv)
 
     @property
     def local_address(self) -> str:
@@ -92,13 +96,52 @@ class Connection:
 
     def ready(self, events: int) -> None:
         """The loop's slow path: everything but a plain READ."""
-        if events & WRITE and self._chunks:
+        if events & WRITE and self.chunks:
             self._send_held()
         if events & ~WRITE and self.fd >= 0:
             if self._ended:
                 self.close()  # it had sent its last before: this is a hang-up
             else:
                 self.receive()
+
+    def receive(self) -> None:
+        """Take what there is, run it, and have the replies sent."""
+        try:
+            data = self.recv(self.size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Run what has been received."""
+        if not data:
+            self.peer_ended()
+            return
+        taken = len(data)
+        if taken == USUAL_SIZE == self.size:
+            data = self._take_more(data)
+            taken = len(data)
+        elif taken < USUAL_SIZE // 2:
+            self.size = USUAL_SIZE
+        self._host.input_bytes += taken
+        session = self.session
+        session.active_ms = self._server.loop.now_ms
+        session.feed(data)
+        if not self.due and (session.out or session.closing):
+            self.wake()
+        if not session.parser.idle or session.queue:
+            self.check_input()
+
+    def _take_more(self, data: bytes) -> bytes:
+        """The rest of a chunk that is larger than usual; the next is expected to be so, too."""
+        self.size = LARGE_SIZE
+        try:
+            return data + self.recv(LARGE_SIZE)
+        except OSError:
+            return data  # there is no more; or an error, which the next readiness meets again
 
     def peer_ended(self) -> None:
         """The peer sends no more. What it has asked for is sent still; a blocked command is given up."""
@@ -141,45 +184,62 @@ class Connection:
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def _flush_slowly(self) -> None:
-        """All but the plain case of ``flush``, which sends one reply to a peer that takes it."""
+    def wake(self) -> None:
+        """Have ``out`` sent at the end of the turn."""
+        if not self.due:
+            self.due = True
+            self._server.loop.unsent.append(self)
+
+    def flush(self) -> None:
+        """Send what the session has produced."""
+        self.due = False
         session = self.session
         out = session.out
-        if self._chunks:
+        if self.chunks:
             self._hold_all(out)
-        elif out:
-            data = b"".join(out)
-            out.clear()
-            out.append(data)
-            self.flush()
+            return
+        if not out:
+            if session.closing:
+                self.close()
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if len(data) > self._limits.output and self._over_limit(len(data)):
+            return
+        try:
+            sent = self.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self._host.output_bytes += sent
+        if sent < len(data):
+            self.keep(data, sent)
         elif session.closing:
             self.close()
 
-    def _sent(self, data: bytes, sent: int) -> None:
-        """After a send that did not take everything, or to a client that is closing."""
-        if sent < len(data):
-            self._hold(memoryview(data)[sent:], len(data) - sent)
-        elif self.session.closing:
-            self.close()
+    def keep(self, data: bytes, sent: int) -> None:
+        """Keep what the peer does not take now, until it does."""
+        self._hold(memoryview(data)[sent:], len(data) - sent)
 
     def _hold(self, rest: memoryview, size: int) -> None:
-        """Keep what the peer does not take now, until it does."""
         if self.fd < 0 or self._over_limit(size):
             return
-        self._chunks.append(rest)
+        self.chunks.append(rest)
         self._held = size
         self._server.loop.modify(self.fd, WRITE if self._ended else READ | WRITE)
 
     def _hold_all(self, out: list[bytes]) -> None:
         if self.fd < 0:
             return
-        self._chunks.extend(out)
+        self.chunks.extend(out)
         self._held += sum(map(len, out))
         out.clear()
         self._over_limit(self._held)
 
     def _send_held(self) -> None:
-        chunks = self._chunks
+        chunks = self.chunks
         data: Any = chunks[0]
         taken = 1
         if len(chunks) > 1 and len(data) < SEND_SIZE:
@@ -191,7 +251,7 @@ class Connection:
                     break
             data = b"".join([chunks[at] for at in range(taken)])
         try:
-            sent = self._send(data)
+            sent = self.send(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -258,76 +318,8 @@ class Connection:
             return
         self._server.forget(self)
         self.fd = -1
-        self._chunks.clear()
+        self.chunks.clear()
         self._held = 0
         self.sock.close()
         self.session.close()
         self.session.out.clear()
-
-
-def _fast_paths(
-    connection: Connection, send: Callable[[bytes], int], recv: Callable[[int], bytes]
-) -> tuple[Callable[[], None], Callable[[], None], Callable[[], None]]:
-    """The loop's fast paths: ``receive`` (take what there is and run it), ``wake`` and ``flush``.
-
-    Closures, as their variables are found faster than attributes, for every request of every client.
-    """
-    server, session = connection._server, connection.session
-    parser, out, feed = session.parser, session.out, session.feed
-    host, loop, limits = server.hub.host, server.loop, server.limits
-    chunks, unsent = connection._chunks, loop.unsent
-    due = False  # a flush is due in this turn
-    size = RECEIVE_SIZE
-
-    def receive() -> None:
-        nonlocal due, size
-        try:
-            data = recv(size)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            connection.close()
-            return
-        if not data:
-            connection.peer_ended()
-            return
-        taken = len(data)
-        if taken == size:
-            size = MOST_RECEIVED
-        host.input_bytes += taken
-        session.active_ms = loop.now_ms
-        feed(data)
-        if not due and (out or (session.stopped and session.closing)):
-            due = True
-            unsent.append(connection)
-        if not parser.idle or session.queue:
-            connection.check_input()
-
-    def wake() -> None:
-        nonlocal due
-        if not due:
-            due = True
-            unsent.append(connection)
-
-    def flush() -> None:
-        nonlocal due
-        due = False
-        if chunks or len(out) != 1:
-            connection._flush_slowly()
-            return
-        data = out[0]
-        out.clear()
-        if len(data) > limits.output and connection._over_limit(len(data)):
-            return
-        try:
-            sent = send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            connection.close()
-            return
-        host.output_bytes += sent
-        if sent < len(data) or session.stopped:
-            connection._sent(data, sent)
-
-    return receive, wake, flush

@@ -14,7 +14,7 @@ import select
 import selectors
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kvstore.engine.context import Context
 
@@ -37,12 +37,6 @@ class Counts(Protocol):
     turns: int
     reads: int
     writes: int
-
-
-class Sender(Protocol):
-    """What has something to send at the end of a turn."""
-
-    def flush(self) -> None: ...
 
 
 class _Epoll:
@@ -123,16 +117,17 @@ class Loop:
             _Epoll() if hasattr(select, "epoll") and not portable else _Portable()
         )
         self._handlers: dict[int, Handler] = {}
-        self._readers: dict[int, Callable[[], None]] = {}  # what to call for a plain READ
         self._soon: deque[Callable[[], object]] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._poller.register(self._wake_read, READ)
-        self._readers[self._wake_read] = self._drain_wakes
         self._soonest: int | None = None  # when the next timer is due, as of the end of the last turn
         self.before_send: list[Callable[[], None]] = []
-        self.unsent: list[Sender] = []  # flushes to make at the end of the turn; always this list
+        self.unsent: list[Any] = []  # what has something to send at the end of the turn; always this list
+        # What a turn does with what is ready, and with ``unsent``; a server puts faster ones here.
+        self.read: Callable[[list[tuple[int, int]]], None] = self._read
+        self.send: Callable[[list[Any]], None] = self._send
         self.now_ms = 0  # the time of this turn
         self.running = False
 
@@ -141,12 +136,9 @@ class Loop:
         """What the loop waits with, as INFO names it."""
         return "epoll" if isinstance(self._poller, _Epoll) else self._poller.mechanism
 
-    def add(
-        self, fd: int, handler: Handler, events: int = READ, receive: Callable[[], None] | None = None
-    ) -> None:
-        """Watch a descriptor. ``receive``: called instead of ``handler.ready(READ)``."""
+    def add(self, fd: int, handler: Handler, events: int = READ) -> None:
+        """Watch a descriptor."""
         self._handlers[fd] = handler
-        self._readers[fd] = receive or (lambda: handler.ready(READ))
         self._poller.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
@@ -154,7 +146,6 @@ class Loop:
 
     def remove(self, fd: int) -> None:
         if self._handlers.pop(fd, None) is not None:
-            del self._readers[fd]
             self._poller.unregister(fd)
 
     def call_soon(self, call: Callable[[], None]) -> None:
@@ -202,13 +193,7 @@ class Loop:
         counts = self.counts
         counts.turns += 1
         try:
-            readers = self._readers
-            for fd, events in ready:
-                if events == READ:
-                    if fd in readers:
-                        readers[fd]()
-                elif fd in self._handlers:
-                    self._handlers[fd].ready(events)
+            self.read(ready)
             counts.reads += len(ready)
             for _ in range(len(self._soon)):
                 self._soon.popleft()()
@@ -229,14 +214,30 @@ class Loop:
         self.flush()
         return self.running
 
+    def _read(self, ready: list[tuple[int, int]]) -> None:
+        for fd, events in ready:
+            self.dispatch(fd, events)
+
+    def dispatch(self, fd: int, events: int) -> None:
+        """Let the handler of a descriptor know that it is ready."""
+        handler = self._handlers.get(fd)
+        if handler is not None:
+            handler.ready(events)
+        elif fd == self._wake_read:
+            self._drain_wakes()
+
+    @staticmethod
+    def _send(unsent: list[Any]) -> None:
+        for sender in unsent:
+            sender.flush()
+
     def flush(self) -> None:
         """Make the log durable, then send what the turn has produced."""
         unsent = self.unsent
         if unsent:
             for hook in self.before_send:
                 hook()
-            for sender in unsent:
-                sender.flush()
+            self.send(unsent)
             self.counts.writes += len(unsent)
             unsent.clear()
 

@@ -18,6 +18,7 @@ from kvstore.commands.scripting import scripting_of
 from kvstore.engine.context import Context
 from kvstore.engine.database import Database
 from kvstore.net.connection import UNAUTHENTICATED_OUTPUT, Connection
+from kvstore.net.hot import make_reader, make_sender
 from kvstore.net.listener import Listener, ListenError, bind_tcp, bind_unix, show_address
 from kvstore.net.log import LEVELS, LOGGER, verbose
 from kvstore.net.loop import Loop
@@ -80,10 +81,12 @@ class Server:
         scripting_of(self.hub).serve_others = self.loop.serve_others
         self.limits = Limits()
         self.connections: set[Connection] = set()
+        self.plain: dict[int, Connection] = {}  # those without TLS, by descriptor
         self.slow: set[Connection] = set()  # over their soft limit
         self.listeners: dict[str, list[Listener]] = {}  # by "tcp", "unix", "tls"
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
+        self.loop.read, self.loop.send = make_reader(self), make_sender(self)
         self._follow()
 
     # -- configuration -----------------------------------------------------------------------------
@@ -242,6 +245,7 @@ class Server:
         self._set_up(sock)
         connection = Connection(self, sock, address)
         self._add(connection)
+        self.plain[connection.fd] = connection
         self._admit(connection, local)
 
     def accept_tls(self, sock: socket.socket, address: str, local: bool) -> None:
@@ -284,7 +288,7 @@ class Server:
     def _add(self, connection: Connection) -> None:
         self.host.connections_received += 1
         self.connections.add(connection)
-        self.loop.add(connection.fd, connection, receive=connection.receive)
+        self.loop.add(connection.fd, connection)
         verbose("Accepted %s", connection.address)
 
     def _admit(self, connection: Connection, local: bool) -> bool:
@@ -302,6 +306,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Called by a connection that closes."""
         self.loop.remove(connection.fd)
+        self.plain.pop(connection.fd, None)
         self.connections.discard(connection)
         self.slow.discard(connection)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.config import Config
 from kvstore.errors import StoreError
-from kvstore.net.connection import MOST_RECEIVED, Connection, _fast_paths
+from kvstore.net.connection import LARGE_SIZE, Connection
 from kvstore.net.log import verbose
 from kvstore.net.loop import READ, WRITE
 
@@ -116,9 +116,7 @@ class TlsConnection(Connection):
         self._handshaking = True
         self._admit = admit
         super().__init__(server, self._tls, address)
-        self._send = self._send_record
-        self.receive, self.wake, self.flush = _fast_paths(self, self._send_record, self._tls.recv)
-        self.receive = self._receive_records
+        self.send = self._send_record
 
     def _shake_hands(self) -> None:
         try:
@@ -136,7 +134,7 @@ class TlsConnection(Connection):
         self._handshaking = False
         self._server.loop.modify(self.fd, READ)
         if self._admit(self):
-            self._receive_records()
+            self.receive()
 
     def ready(self, events: int) -> None:
         if self._handshaking:
@@ -144,37 +142,27 @@ class TlsConnection(Connection):
         else:
             super().ready(events)
 
-    def _receive_records(self) -> None:
+    def receive(self) -> None:
         if self._handshaking:
             self._shake_hands()
             return
-        if self._chunks:
+        if self.chunks:
             self._send_held()  # it may have waited for something to read
         for _ in range(_RECORDS_PER_TURN):
             if self.fd < 0:
                 return
             try:
-                data = self._tls.recv(MOST_RECEIVED)
+                data = self._tls.recv(LARGE_SIZE)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except (OSError, ValueError):
                 self.close()
                 return
+            self.take(data)
             if not data:
-                self.peer_ended()
                 return
-            self._took(data)
         if self.fd >= 0 and self._tls.pending():
             self._server.loop.call_soon(self.receive)
-
-    def _took(self, data: bytes) -> None:
-        self._host.input_bytes += len(data)
-        self.session.active_ms = self._server.ctx.now()
-        self.session.feed(data)
-        if self.session.out or self.session.closing:
-            self.wake()
-        if not self.session.parser.idle or self.session.queue:
-            self.check_input()
 
     def _send_record(self, data: Any) -> int:
         try:
