@@ -110,9 +110,13 @@ class Ranks:
     def pop(self, last: bool) -> tuple[bytes, float]:
         """Remove the first or the last entry, which is there, and return it."""
         end = -1 if last else 0
-        entry = self.members[end].pop(end), self.scores[end].pop(end)
+        members = self.members[end]
+        entry = members.pop(end), self.scores[end].pop(end)
         if self.tops:
-            self._shrunk(len(self.tops) - 1 if last else 0, 1)
+            if last or len(members) < BLOCK_MIN:
+                self._shrunk(len(self.tops) - 1 if last else 0, 1)
+            elif self.counts is not None:
+                self.counts[0] -= 1
         return entry
 
     def cut(self, start: int, stop: int) -> tuple[list[bytes], list[float]]:
@@ -186,10 +190,10 @@ class Ranks:
             b = bisect_left(self.tops, (score, member))
             if b == len(self.tops):
                 b -= 1
-        scores = self.scores[b]
+        members, scores = self.members[b], self.scores[b]
         at = bisect_left(scores, score)
-        if member and at < len(scores) and scores[at] == score:
-            at = bisect_left(self.members[b], member, at, bisect_right(scores, score, at))
+        if member and at < len(scores) and members[at] != member and scores[at] == score:
+            at = bisect_left(members, member, at, bisect_right(scores, score, at))
         return at + self._before(b) if b else at
 
     def lex_rank(self, member: bytes) -> int:
