@@ -111,6 +111,5 @@ GRAMMAR = Grammar(
         Known("valkey", {"OBJECT"}, "how soon a quicklist is a listpack again depends on its nodes", _either_encoding),
         Known("redis", {"LREM", "LPOS"}, "7.0 takes the lowest integer as a count", _lowest_count, repair=(b"DEL", *OWN_KEYS)),
         Known("valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)),
-        Known("redis", {"LSET"}, "7.0 cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)),
     ],
 )
