@@ -19,7 +19,8 @@ from kvstore.commands.scan import SCANNED, flat, parse_cursor, scan_options
 from kvstore.engine.database import Database
 from kvstore.engine.hashes import draw_count, scan_fields
 from kvstore.engine.types.hash import Hash
-from kvstore.errors import SYNTAX, ResponseError
+from kvstore.errors import SYNTAX, ResponseError, err
+from kvstore.resp import BULK_HEADERS
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -27,18 +28,22 @@ if TYPE_CHECKING:
 family = Family("hash")
 bind = family.bind
 
+_HEADERS = len(BULK_HEADERS)
 _WRITE_FAST = "write denyoom fast"
 _UNORDERED = ("nondeterministic_output_order",)
 _RANDOM = ("nondeterministic_output",)
 
 
 def _fields(head: bytes, found: dict[bytes, bytes]) -> bytes:
-    return head + b"".join(
-        [
-            b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(field), field, len(value), value)
-            for field, value in found.items()
-        ]
-    )
+    out = [head]
+    add = out.append
+    for pair in found.items():
+        for word in pair:
+            size = len(word)
+            add(BULK_HEADERS[size] if size < _HEADERS else b"$%d\r\n" % size)
+            add(word)
+            add(b"\r\n")
+    return b"".join(out)
 
 
 # a dict of bytes to bytes
@@ -56,20 +61,18 @@ bind("HVALS", 2, "readonly", KEY_READ, Database.hvals, ARRAY, since="2.0.0", tip
 bind("HLEN", 2, "readonly fast", KEY_LOOK, Database.hlen, INT, since="2.0.0")
 bind("HEXISTS", 3, "readonly fast", KEY_LOOK, Database.hexists, INT, since="2.0.0")
 bind("HSTRLEN", 3, "readonly fast", KEY_LOOK, Database.hstrlen, INT, since="3.2.0")
+bind("HSET", -4, _WRITE_FAST, KEY_UPDATE, Database._hset, INT, since="2.0.0")
 bind("HSETNX", 4, _WRITE_FAST, KEY_INSERT, Database.hsetnx, INT, since="2.0.0")
 bind("HDEL", -3, "write fast", KEY_DELETE, Database.hdel, INT, since="2.0.0")
 bind("HINCRBY", 4, _WRITE_FAST, KEY_ACCESS_UPDATE, Database.hincrby, INT, since="2.0.0")
 bind("HINCRBYFLOAT", 4, _WRITE_FAST, KEY_ACCESS_UPDATE, Database._hincrbyfloat, BULK, since="2.6.0")
 
 
-@family.command("HSET", -4, _WRITE_FAST, KEY_UPDATE, kind=INT, since="2.0.0", method=Database.hset)
-def hset(session: Session, argv: Argv) -> int:
-    return session.db._hset(argv[1], argv[2:])
-
-
 @family.command("HMSET", -4, _WRITE_FAST, KEY_UPDATE, kind=OK, since="2.0.0", method=Database.hmset)
 def hmset(session: Session, argv: Argv) -> bool:
-    session.db._hset(argv[1], argv[2:], "hmset")
+    if len(argv) % 2:
+        raise err("wrong number of arguments for 'hmset' command")
+    session.db._hset(*argv[1:])
     return True
 
 

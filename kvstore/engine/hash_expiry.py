@@ -466,7 +466,7 @@ class HashExpiry(Hashes):
             return 1
         before = found.deadlines if found is not None and keep_ttl else None
         kept = {field: before[field] for field in there if field in before} if before else {}
-        self._hset(key, words)
+        self._hset(key, *words)
         if found is None:
             found = self._data[key]
         if deadline is not None:

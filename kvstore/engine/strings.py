@@ -35,10 +35,10 @@ _CELL_BYTES = 4  # of the server's table for LCS, whose size it limits
 
 def words_of(first: Any, more: tuple[Any, ...]) -> list[bytes]:
     """The keys or fields of a redis-py method that takes one, several, or a collection of them."""
-    if isinstance(first, (bytes, str)) or not isinstance(first, Iterable):
+    if isinstance(first, (bytes, str)) or not hasattr(first, "__iter__"):
         words = [to_bytes(first)]
     else:
-        words = [to_bytes(word) for word in first]
+        words = [word if type(word) is bytes else to_bytes(word) for word in first]
     words.extend([to_bytes(word) for word in more])
     return words
 
@@ -294,8 +294,19 @@ class Strings(Keyspace):
         return self._mget(*words_of(keys, args))
 
     def _mget(self, *keys: bytes) -> list[bytes | None]:
-        read = self._read
-        return [value if type(value) is bytes else None for value in map(read, keys)]
+        data, expires, read = self._data, self._expires, self._read
+        plain = self._on_access is None
+        values: list[bytes | None] = []
+        for key in keys:
+            value = data.get(key)
+            if type(value) is bytes and plain and key not in expires:
+                self.ctx.stats.hits += 1  # as in get()
+            else:
+                value = read(key)
+                if type(value) is not bytes:
+                    value = None
+            values.append(value)
+        return values
 
     def mset(self, mapping: Mapping[Any, EncodableT]) -> bool:
         """Set each key of the mapping to its value; True. O(n).
@@ -423,7 +434,7 @@ class Strings(Keyspace):
         Raises ResponseError when a number is no 64-bit integer or the sum overflows, WrongTypeError.
         """
         key = name if type(name) is bytes else to_bytes(name)
-        return self._add(key, as_int(amount))
+        return self._add(key, 1 if type(amount) is int and amount == 1 else as_int(amount))
 
     incr = incrby
 
@@ -440,7 +451,14 @@ class Strings(Keyspace):
     decr = decrby
 
     def _add(self, key: bytes, step: int) -> int:
-        old = self._write(key)
+        old = self._data.get(key)
+        if (
+            type(old) is not bytes
+            or key in self._expires
+            or self._before_change is not None
+            or self._on_access is not None
+        ):
+            old = self._write(key)
         if old is None:
             total = step
             self._create(key, b"%d" % total)
