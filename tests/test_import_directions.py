@@ -26,6 +26,7 @@ ROOMS = {
     "kvstore.pipeline": "store",
     "kvstore.pubsub": "store",
     "kvstore.scripts": "store",
+    "kvstore.values": "resp",  # as free-standing as the wire format
     "kvstore.opening": "top",
     "kvstore.cli": "top",
     "kvstore.__main__": "top",

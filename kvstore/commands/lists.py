@@ -185,7 +185,7 @@ def brpoplpush(session: Session, argv: Argv) -> Any:
     method=Database.blmpop,
 )
 def blmpop(session: Session, argv: Argv) -> Any:
-    timeout = parse_timeout(argv[1], session.db.ctx.now())
     keys, left, count = _mpop_words(argv, 2)
+    timeout = parse_timeout(argv[1], session.db.ctx.now())
     found = session.db._mpop(keys, left, count)
     return Block(tuple(keys), timeout, List) if found is None else found
