@@ -166,6 +166,12 @@ def test_the_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(to), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_named_in_the_text_are_there(page: Path) -> None:
+    for path in re.findall(r"`((?:tests|kvstore|docs|benchmarks)/[^` ]+)`", _prose(page)):
+        assert any(ROOT.glob(path)), path
+
+
 def _command_lines(page: Path) -> list[str]:
     """What follows ``kvstore serve`` in the blocks for a shell and in the text."""
     lines = "\n".join(source for _, source in _blocks(page, "sh")).replace("\\\n", " ").splitlines()
