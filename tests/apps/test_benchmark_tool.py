@@ -22,7 +22,9 @@ DEFAULT_TESTS = (
 def check(name: str, package: str, *argv: str) -> None:
     require_program(name, package)
     out = run(name, "-q", *argv, timeout=90)
-    reported = re.findall(r"^ *([^:\r\n]+): [\d.]+ requests per second", out.replace("\r", "\n"), re.MULTILINE)
+    reported = re.findall(
+        r"^ *([^:\r\n]+): [\d.]+ requests per second", out.replace("\r", "\n"), re.MULTILINE
+    )
     assert tuple(reported) == DEFAULT_TESTS, out
     assert "rror" not in out and "WARNING" not in out, out
 

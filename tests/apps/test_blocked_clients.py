@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ CLIENTS = 50
 def blocked_clients(observer: RawClient) -> int:
     info = observer.call("INFO", "clients").decode()
     return int(info.split("blocked_clients:")[1].split()[0])
+
+
+def are_blocked(observer: RawClient, count: int) -> bool:
+    return blocked_clients(observer) == count
 
 
 def woken_with(key: str, element: str) -> bytes:
@@ -41,7 +46,7 @@ def waiting(request: pytest.FixtureRequest, server: Server, observer: RawClient)
         for number in range(1, CLIENTS + 1):
             client = stack.enter_context(server.client(tcp=request.param == "tcp"))
             client.send("BRPOP", "another", "queue", 0)
-            wait_until(f"{number} clients are blocked", lambda n=number: blocked_clients(observer) == n)
+            wait_until(f"{number} clients are blocked", partial(are_blocked, observer, number))
             clients.append(client)
         yield clients
 

@@ -22,11 +22,19 @@ def program(name: str) -> str:
     return name
 
 
+def cli_of(name: str, server: Server) -> Cli:
+    """A function that runs the program over the server's Unix socket and returns what it prints."""
+    argv = (program(name), "-s", server.unix)
+
+    def cli(*words: str, stdin: str | bytes = b"") -> str:
+        return run(*argv, *words, stdin=stdin)
+
+    return cli
+
+
 @pytest.fixture
 def redis_cli(server: Server) -> Cli:
-    """Run redis-cli over the Unix socket; what it prints."""
-    name = program("redis-cli")
-    return lambda *words, stdin="": run(name, "-s", server.unix, *words, stdin=stdin)
+    return cli_of("redis-cli", server)
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ KEY_COUNT = 68
 def test_bigkeys_names_the_biggest_key_of_each_type_and_sums_up(redis_cli: Cli) -> None:
     out = redis_cli("--bigkeys")
     for kind, (key, size) in BIGGEST.items():
-        assert re.search(rf'Biggest +{kind} found \S*{key}\S* has {size}\n', out), out
+        assert re.search(rf"Biggest +{kind} found \S*{key}\S* has {size}\n", out), out
     assert f"Sampled {KEY_COUNT} keys in the keyspace!" in out
     assert "31 strings with 5435 bytes (45.59% of keys, avg size 175.32)" in out
     assert "31 lists with 1465 items (45.59% of keys, avg size 47.26)" in out
@@ -80,7 +88,7 @@ def test_memkeys_names_the_key_of_each_type_that_takes_most_memory(
 ) -> None:
     out = redis_cli(*options)
     for kind, (key, _) in BIGGEST.items():
-        found = re.search(rf'Biggest +{kind} found \S*{key}\S* has (\d+) bytes\n', out)
+        found = re.search(rf"Biggest +{kind} found \S*{key}\S* has (\d+) bytes\n", out)
         assert found and int(found[1]) > 1000, out
     assert f"Sampled {KEY_COUNT} keys in the keyspace!" in out
 
@@ -188,16 +196,21 @@ def test_subscribe_prints_messages_as_they_come(server: Server, redis_cli: Cli, 
 
 
 def test_resp3_replies_are_shown_with_their_types(redis_cli: Cli) -> None:
+    def resp3(*words: str) -> str:
+        return redis_cli("-3", "--no-raw", *words)
+
     redis_cli("HSET", "hash", "field", "value")
     redis_cli("ZADD", "zset", "1.5", "a", "inf", "b")
     redis_cli("SADD", "set", "only")
-    cli = lambda *words: redis_cli("-3", "--no-raw", *words)  # noqa: E731
-    assert cli("HGETALL", "hash") == '1# "field" => "value"\n'
-    assert cli("SMEMBERS", "set") == '1~ "only"\n'
-    assert cli("ZRANGE", "zset", "0", "-1", "WITHSCORES") == '1) 1) "a"\n   2) (double) 1.5\n2) 1) "b"\n   2) (double) inf\n'
-    assert cli("ZSCORE", "zset", "a") == "(double) 1.5\n"
-    assert cli("GET", "missing") == "(nil)\n"
-    assert cli("EVAL", "redis.setresp(3); return true", "0") in ("(integer) 1\n", "(true)\n")
+    assert resp3("HGETALL", "hash") == '1# "field" => "value"\n'
+    assert resp3("SMEMBERS", "set") == '1~ "only"\n'
+    assert (
+        resp3("ZRANGE", "zset", "0", "-1", "WITHSCORES")
+        == '1) 1) "a"\n   2) (double) 1.5\n2) 1) "b"\n   2) (double) inf\n'
+    )
+    assert resp3("ZSCORE", "zset", "a") == "(double) 1.5\n"
+    assert resp3("GET", "missing") == "(nil)\n"
+    assert resp3("EVAL", "redis.setresp(3); return true", "0") == "(true)\n"
     assert redis_cli("--json", "HGETALL", "hash") == '{"field":"value"}\n'
     assert redis_cli("-2", "--no-raw", "HGETALL", "hash") == '1) "field"\n2) "value"\n'
 
@@ -229,8 +242,7 @@ def test_everyday_forms(redis_cli: Cli, tmp_path: Path) -> None:
 
 
 def test_valkey_cli_works_too(server: Server, tmp_path: Path) -> None:
-    name = program("valkey-cli")
-    cli = lambda *words, stdin="": run(name, "-s", server.unix, *words, stdin=stdin)  # noqa: E731
+    cli = cli_of("valkey-cli", server)
     assert cli("HSET", "hash", "field", "value") == "1\n"
     assert cli("-3", "--no-raw", "HGETALL", "hash") == '1# "field" => "value"\n'
     assert cli("--scan", "--pattern", "h*") == "hash\n"
@@ -238,7 +250,7 @@ def test_valkey_cli_works_too(server: Server, tmp_path: Path) -> None:
     assert "Sampled 1 keys in the keyspace!" in cli("--memkeys")
     assert "errors: 0, replies: 500\n" in cli("--pipe", stdin=encode("INCR", "counter") * 500)
     assert "BLMOVE" in cli(stdin="help @list\n")
-    with Program(tmp_path, name, "-s", server.unix, "MONITOR") as monitor:
+    with Program(tmp_path, "valkey-cli", "-s", server.unix, "MONITOR") as monitor:
         monitor.wait_for_text("OK")
         cli("GET", "counter")
         monitor.wait_for_text('"GET" "counter"')
