@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvstore.commands.hub import Hub
+from kvstore.commands.kinds import RESP2
+from kvstore.commands.session import Session
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.engine.lcs import lcs_bytes, lcs_length, lcs_runs
@@ -181,6 +184,19 @@ def test_mset_and_mget(db: Database, recorder: Recorder) -> None:
     assert db.mget([]) == []
     with pytest.raises(ResponseError, match="wrong number of arguments for 'mset' command"):
         db.mset({})
+
+
+def test_comparing_set_is_on_the_wire_only_for_versions_that_have_it(db: Database) -> None:
+    hub = Hub(db.ctx)
+    session = Session(hub, RESP2)
+    db.set("k", "old")
+    request = [b"SET", b"k", b"new", b"IFEQ", b"old"]
+    assert session.call(request) == b"-ERR syntax error\r\n"
+    hub.compat_version = (8, 4, 0)
+    assert session.call(request) == b"+OK\r\n"
+    assert session.call(request) == b"$-1\r\n"
+    assert session.call([*request, b"GET"]) == b"$3\r\nnew\r\n"
+    assert session.call([*request, b"XX"]) == b"-ERR syntax error\r\n"
 
 
 # --- parts, numbers ---------------------------------------------------------------------------------
