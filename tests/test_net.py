@@ -102,7 +102,7 @@ def test_many_clients_pipelines_and_large_values(path: str, portable: bool) -> N
         large = random.randbytes(5_000_000)
         assert clients[0].call("SET", "large", large) == b"+OK\r\n"
         assert clients[1].call("GET", "large") == b"$5000000\r\n%b\r\n" % large
-        assert server.host.reads > 0 and server.host.input_bytes > 5_000_000 < server.host.output_bytes
+        until(lambda: server.host.reads and server.host.input_bytes > 5_000_000 < server.host.output_bytes)
 
 
 def test_a_client_may_send_a_long_pipeline_before_it_reads(path: str, portable: bool) -> None:
@@ -129,6 +129,23 @@ def test_other_threads_reach_the_loop(path: str, portable: bool) -> None:
         thread = on_loop(server, threading.get_ident)
         assert thread != threading.get_ident()
         assert on_loop(server, threading.get_ident) == thread
+
+
+def test_a_bug_in_a_command_costs_nobody_else_anything(path: str, portable: bool) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug, made for this test")
+
+    with running(path, portable=portable) as server, RawClient(path) as good:
+        with RawClient(path) as one, RawClient(path) as other:
+            one.call("PING")
+            other.call("PING")
+            for session in list(server.hub.sessions.values())[1:]:
+                session.reply = broken
+            one.send("PING")
+            other.send_bytes(encode("PING") * 2)
+            assert one.at_end() and other.at_end()
+        assert good.call("PING") == b"+PONG\r\n"
+        assert len(server.connections) == 1 and server.hub.current is None
 
 
 def test_replies_are_sent_after_the_hooks_of_the_turn(path: str) -> None:

@@ -103,14 +103,18 @@ def _bulk2(value: bytes | None) -> bytes:
     if value is None:
         return b"$-1\r\n"
     size = len(value)
-    return b"%b%b\r\n" % (BULK_HEADERS[size] if size < 1024 else b"$%d\r\n" % size, value)
+    if size < 1024:
+        return BULK_HEADERS[size] + value + b"\r\n"  # for short values faster than a format
+    return b"$%d\r\n%b\r\n" % (size, value)
 
 
 def _bulk3(value: bytes | None) -> bytes:
     if value is None:
         return b"_\r\n"
     size = len(value)
-    return b"%b%b\r\n" % (BULK_HEADERS[size] if size < 1024 else b"$%d\r\n" % size, value)
+    if size < 1024:
+        return BULK_HEADERS[size] + value + b"\r\n"
+    return b"$%d\r\n%b\r\n" % (size, value)
 
 
 def _ok2(value: Any) -> bytes:

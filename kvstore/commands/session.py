@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -253,31 +253,6 @@ class Session:
                 self.backlog.extend(pending)
         hub.current = None
 
-    def run_one(self, argv: Argv) -> None:
-        """As ``run([argv])``, for the clients that send one request at a time: nearly all."""
-        hub = self.hub
-        hub.current = self
-        entry: Entry | None = None
-        started = perf_counter_ns()
-        try:
-            entry = self.table[argv[0]]
-            self.command = entry.command
-            reply = entry.run(self, argv)
-        except Exception as error:
-            reply = self._failed(error, entry, argv, started)
-        else:
-            took = perf_counter_ns() - started
-            stats = entry.stats
-            stats.buckets[took.bit_length()] += 1
-            stats.nanos += took
-            if took >= hub.slow_nanos:
-                hub.was_slow(self, argv, took)
-        if reply is not NO_REPLY:
-            self.reply(reply)
-        if hub.pending:
-            hub.drain()
-        hub.current = None
-
     def call(self, argv: Argv) -> Any:
         """Run one request of a client in this process, and all that follows from it; the reply."""
         hub = self.hub
@@ -440,9 +415,13 @@ class Session:
     def refuse_http(self) -> Any:
         """A browser was made to talk to us, as by a page that means harm: close, answer nothing."""
         log.warning("Closing %s, which speaks HTTP: somebody may be attacking across protocols", self.address)
+        self.close_transport()
+        return NO_REPLY
+
+    def close_transport(self) -> None:
+        """Close the connection now, if there is one; what is in ``out`` is lost."""
         if self.transport is not None:
             self.transport.close()
-        return NO_REPLY
 
     def kill(self) -> None:
         """Close the connection: at once, or after the reply when it is the one that asks."""
@@ -458,6 +437,43 @@ class Session:
         self.closing = True
         self.backlog.clear()
         self.hub.detach(self)
+
+
+def run_each(hub: Hub, jobs: Iterator[tuple[Session, Argv]]) -> None:
+    """Run one request of each of several clients, in order: a turn's work for clients that do not pipeline.
+
+    As ``Session.run``, without the calls in between. A session that has been stopped by one of the
+    requests before its own keeps it for later.
+    """
+    slow_nanos = hub.slow_nanos
+    started = perf_counter_ns()
+    for session, argv in jobs:
+        if session.stopped:
+            session.backlog.append(argv)
+            continue
+        hub.current = session
+        entry: Entry | None = None
+        try:
+            entry = session.table[argv[0]]
+            session.command = entry.command
+            reply = entry.run(session, argv)
+        except Exception as error:
+            reply = session._failed(error, entry, argv, started)
+            started = perf_counter_ns()
+        else:
+            ended = perf_counter_ns()
+            took = ended - started
+            started = ended
+            stats = entry.stats
+            stats.buckets[took.bit_length()] += 1
+            stats.nanos += took
+            if took >= slow_nanos:
+                hub.was_slow(session, argv, took)
+        if reply is not NO_REPLY:
+            session.reply(reply)
+        if hub.pending:
+            hub.drain()
+    hub.current = None
 
 
 def unknown_command_text(argv: Argv) -> str:

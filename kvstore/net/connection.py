@@ -52,6 +52,7 @@ class Connection:
         "chunks",
         "due",
         "fd",
+        "is_plain",
         "recv",
         "send",
         "session",
@@ -74,6 +75,7 @@ class Connection:
         self.sock = sock
         self.fd = sock.fileno()
         self.address = address
+        self.is_plain = True  # bytes go to the socket as they are
         self.recv: Callable[[int], bytes] = sock.recv
         self.send: Callable[[Any], int] = sock.send
         self.size = USUAL_SIZE
@@ -129,7 +131,13 @@ class Connection:
         self._host.input_bytes += taken
         session = self.session
         session.active_ms = self._server.loop.now_ms
-        session.feed(data)
+        try:
+            session.feed(data)
+        except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
+            LOGGER.exception("internal error while serving a client")
+            session.hub.current = None
+            self.close()
+            return
         if not self.due and (session.out or session.closing):
             self.wake()
         if not session.parser.idle or session.queue:

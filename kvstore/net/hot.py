@@ -9,10 +9,13 @@ Must not know: what commands do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kvstore.commands.session import Session, run_each
 from kvstore.net.connection import Connection
+from kvstore.net.log import LOGGER
 from kvstore.net.loop import READ
 from kvstore.resp import SHORT_CHUNK, split_request
 
@@ -23,20 +26,20 @@ if TYPE_CHECKING:
 def make_reader(server: Server) -> Callable[[list[tuple[int, int]]], None]:
     """The function that a loop calls with what is ready."""
     plain_get = server.plain.get
-    dispatch = server.loop.dispatch
-    host, loop = server.hub.host, server.loop
+    hub, loop, host = server.hub, server.loop, server.hub.host
     unsent = loop.unsent
 
     def read(ready: list[tuple[int, int]]) -> None:
         now = loop.now_ms
         received = 0
+        jobs: list[tuple[Session, list[bytes]]] = []
         for fd, events in ready:
             connection = plain_get(fd)
             if connection is None or events != READ:
-                dispatch(fd, events)
+                loop.dispatch(fd, events)
                 continue
             try:
-                data = connection.recv(connection.size)
+                data = os.read(fd, connection.size)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError:
@@ -48,13 +51,23 @@ def make_reader(server: Server) -> Callable[[list[tuple[int, int]]], None]:
                 if argv is not None:
                     received += len(data)
                     session.active_ms = now
-                    session.run_one(argv)
+                    jobs.append((session, argv))
                     if not connection.due:
                         connection.due = True
                         unsent.append(connection)
                     continue
             connection.take(data)
         host.input_bytes += received
+        pending = iter(jobs)
+        while True:
+            try:
+                run_each(hub, pending)
+                return
+            except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
+                LOGGER.exception("internal error while serving a client")
+                if hub.current is not None:
+                    hub.current.close_transport()
+                    hub.current = None
 
     return read
 
@@ -68,13 +81,19 @@ def make_sender(server: Server) -> Callable[[list[Connection]], None]:
         for connection in unsent:
             session = connection.session
             out = session.out
-            if len(out) != 1 or connection.chunks or session.stopped or len(out[0]) > limits.output:
+            if (
+                len(out) != 1
+                or connection.chunks
+                or session.stopped
+                or not connection.is_plain
+                or len(out[0]) > limits.output
+            ):
                 connection.flush()
                 continue
             connection.due = False
             data = out.pop()
             try:
-                sent = connection.send(data)
+                sent = os.write(connection.fd, data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kvstore.engine.context import Context
+from kvstore.net.log import LOGGER
 
 # Longest wait in seconds with nothing due; a bound so that a clock that jumps is noticed.
 MAX_WAIT = 1.0
@@ -202,6 +203,9 @@ class Loop:
                 self._run_timers()
                 soonest = self._next_timer_ms()
             self._soonest = soonest
+        except Exception:  # a bug of ours, which must not end the service of everybody
+            LOGGER.exception("internal error in the event loop")
+        try:
             self.flush()
         finally:
             ctx.frozen = None

@@ -116,6 +116,7 @@ class TlsConnection(Connection):
         self._handshaking = True
         self._admit = admit
         super().__init__(server, self._tls, address)
+        self.is_plain = False
         self.send = self._send_record
 
     def _shake_hands(self) -> None:
