@@ -1,0 +1,1 @@
+"""Real client programs at work against a real server and against kvstore."""
