@@ -138,6 +138,8 @@ def _run(server: Server, background: object) -> None:
     process.handle_signals(server.stop)
     process.calm_collector()
     LOGGER.info("Server initialized")
+    if server.config["save"]:
+        LOGGER.info("Nothing is saved: this version has no snapshots, whatever 'save' says.")
     for kind in server.listeners:
         LOGGER.info("Ready to accept connections %s", kind)
     LOGGER.info("%s", server.how_to_connect())

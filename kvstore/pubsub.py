@@ -81,7 +81,7 @@ class PubSub:
         self, ignore_subscribe_messages: bool = False, timeout: float | None = 0.0
     ) -> dict[str, Any] | None:
         """The next message as redis-py has it, or None. Messages with a handler go to it, and give None."""
-        self._collect()
+        self._session.hub.settle()  # events of the Store's own methods
         out = self._session.out
         while out:
             message = out.pop(0)
@@ -91,17 +91,11 @@ class PubSub:
 
     def listen(self) -> Iterator[dict[str, Any]]:
         """The messages that have come, while something is subscribed."""
-        self._collect()
+        self._session.hub.settle()  # events of the Store's own methods
         while self._session.out:
             message = self.get_message()
             if message is not None:
                 yield message
-
-    def _collect(self) -> None:
-        """Have the keyspace events of the Store's own methods sent, which no session does."""
-        hub = self._session.hub
-        if hub.pending and hub.current is None:
-            hub.drain()
 
     def _handle(self, push: Push, ignore_subscribe_messages: bool) -> dict[str, Any] | None:
         kind = push[0].decode()

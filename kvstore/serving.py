@@ -150,12 +150,10 @@ class ServerThread:
             raise
 
     def _run_unit(self, fn: Callable[[Store], Result]) -> Result:
-        hub = self._server.hub
         try:
             return fn(self.store)
         finally:
-            if hub.pending and hub.current is None:
-                hub.drain()
+            self._server.hub.settle()
 
 
 def serve(

@@ -294,6 +294,11 @@ class Hub:
             self._draining = False
             self.current = current
 
+    def settle(self) -> None:
+        """``drain()`` after what was done to the store by no session: calls of its own methods."""
+        if self.pending and self.current is None:
+            self.drain()
+
     # -- WATCH -------------------------------------------------------------------------------------
 
     def watch(self, session: Session, keys: list[bytes]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvstore.commands.config import Config, Line, to_bytes
+from kvstore.commands.config import Config, ConfigError, Line, to_bytes
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -38,6 +38,15 @@ _EVICTION: Final = {
 _NEVER: Final = 1 << 63  # ns
 
 
+# Directives that ask for what this version does not have, unless they are empty or off.
+_MISSING = {
+    "aclfile": "access control lists",
+    "appendonly": "append-only log",
+    "cluster-enabled": "cluster mode",
+    "replicaof": "replication",
+}
+
+
 def adopt(config: Config, ctx: Context) -> None:
     """Takes over what a store was made with, for a configuration that nobody wrote."""
     for name in _LIMITS:
@@ -50,9 +59,11 @@ def adopt(config: Config, ctx: Context) -> None:
 def connect(hub: Hub) -> None:
     """Puts the hub's configuration into effect, now and whenever it changes.
 
-    Raises ConfigError for a rename-command line that cannot be followed.
+    Raises ConfigError for a rename-command line that cannot be followed, and for what asks for a part of
+    Redis that is not there: somebody who relies on it must not find out later.
     """
     config, ctx = hub.config, hub.ctx
+    _refuse_the_missing(config)
 
     def limits() -> None:
         for name in _LIMITS:
@@ -94,6 +105,17 @@ def connect(hub: Hub) -> None:
     for line in config.renames:
         _rename(hub, line)
     hub.reset_tables()
+
+
+def _refuse_the_missing(config: Config) -> None:
+    for line in config.users:
+        raise line.refuse("This version knows no users but the default one", config["compat-version"])
+    for name, what in _MISSING.items():
+        if config[name]:
+            raise ConfigError(f"Cannot start with '{name}': this version has no {what}")
+    config.on_change(
+        "appendonly", lambda: "this version has no append-only log" if config["appendonly"] else None
+    )
 
 
 def _rename(hub: Hub, line: Line) -> None:

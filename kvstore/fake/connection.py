@@ -36,9 +36,7 @@ class LoopbackSocket:
     @property
     def readable(self) -> bool:
         """Whether ``recv`` has something to give."""
-        hub = self._session.hub
-        if hub.pending and hub.current is None:
-            hub.drain()  # events of the Store's own methods, which no session sends
+        self._session.hub.settle()  # events of the Store's own methods
         return bool(self._unread or self._session.out) or not self._open or self._session.closing
 
     def _take(self) -> None:
