@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import random
+import re
 import resource
 import socket
 import stat
@@ -647,3 +648,17 @@ def test_the_package_is_light_to_import() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=servers.ROOT, check=True, timeout=60
     )
     assert found.stdout == "[]\n"
+
+
+def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (servers.ROOT / "docs" / "server.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "server.md", "exec"), {})
+    assert "clients connect to redis://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_client_list_tells_what_a_slow_client_has_not_taken(path: str) -> None:
+    with running(path), RawClient(path) as slow, RawClient(path) as client:
+        slow.call("SET", "k", "v" * 3_000_000)
+        slow.send("GET", "k")
+        until(lambda: int(re.findall(rb"obl=(\d+)", client.call("CLIENT", "LIST"))[0]) > 1_000_000)

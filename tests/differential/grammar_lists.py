@@ -108,8 +108,21 @@ GRAMMAR = Grammar(
         macro("POSITIONS", _positions, weight=0.2),
     ],
     known=[
-        Known("valkey", {"OBJECT"}, "how soon a quicklist is a listpack again depends on its nodes", _either_encoding),
-        Known("redis", {"LREM", "LPOS"}, "7.0 takes the lowest integer as a count", _lowest_count, repair=(b"DEL", *OWN_KEYS)),
-        Known("valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)),
+        Known(
+            "valkey",
+            {"OBJECT"},
+            "how soon a quicklist is a listpack again depends on its nodes",
+            _either_encoding,
+        ),
+        Known(
+            "redis",
+            {"LREM", "LPOS"},
+            "7.0 takes the lowest integer as a count",
+            _lowest_count,
+            repair=(b"DEL", *OWN_KEYS),
+        ),
+        Known(
+            "valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)
+        ),
     ],
 )

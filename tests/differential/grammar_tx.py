@@ -39,12 +39,12 @@ def _watched_key_expires(rng: Rng) -> list[Step]:
     """A watched key whose deadline passes: EXEC refuses, unless the deadline had passed before WATCH."""
     key = rng.choice(OWN_KEYS).decode()
     me = rng.randrange(3)
-    start = [step("SET", key, "v0"), step("PEXPIRE", key, 1)]
+    start = [step("SET", key, "v0", "PX", 150)]  # long enough for WATCH to come in time on a busy machine
     watch = [step("WATCH", key, on=me)]
-    pause = [step("@PAUSE", 8)]
+    pause = [step("@PAUSE", 170)]
     before = start + pause + watch if rng.random() < 0.5 else start + watch + pause
     inside = [step("MULTI", on=me), step("PING", on=me), step("EXEC", on=me), step("EXISTS", key)]
-    return [step("UNWATCH", on=me), *before, *inside]
+    return [step("DISCARD"), step("DISCARD", on=me), step("UNWATCH", on=me), *before, *inside]
 
 
 def _interleaved(rng: Rng) -> list[Step]:
@@ -76,7 +76,7 @@ GRAMMAR = Grammar(
         command("WATCH", some(KEY, 1, 3), weight=2.5),
         command("UNWATCH", weight=0.7),
         command("RESET", weight=0.2, on=2),
-        macro("WATCHED_KEY_EXPIRES", _watched_key_expires, weight=0.2),
+        macro("WATCHED_KEY_EXPIRES", _watched_key_expires, weight=0.03),
         macro("INTERLEAVED", _interleaved, weight=2),
         command("SELECT", DB, weight=0.5),
         command("SWAPDB", DB, DB, weight=0.2),
