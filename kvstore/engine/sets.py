@@ -323,7 +323,7 @@ class Sets(Keyspace):
             return Set()
         smallest, others = found[0], found[1:]
         members = (member for member in smallest if all(member in other for other in others))
-        made = filled(members, self.ctx.limits, INTSET if smallest.encoding == INTSET else LISTPACK)
+        made = filled(members, self.ctx.limits, LISTPACK if smallest.encoding == LISTPACK else INTSET)
         made.settle(self.ctx.limits)
         return made
 
