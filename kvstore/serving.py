@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvstore.commands.config import Config
@@ -88,7 +88,7 @@ class ServerThread:
         with self._lock:
             self._done.set()
             asked, self._asked = self._asked, set()
-        for future in asked:
+        for future in list(asked):
             future.cancel()
         self._server.close()
 
@@ -124,14 +124,6 @@ class ServerThread:
         ``timeout`` seconds (the call is then still made, if it has begun).
         """
         future: Future[Result] = Future()
-        with self._lock:
-            if self._done.is_set():
-                raise StoreError("the server is stopped")
-            here = self._thread_id is None or self._thread_id == threading.get_ident()
-            if not here:
-                self._asked.add(future)
-        if here:
-            return self._run_unit(fn)
 
         def unit() -> None:
             if not future.set_running_or_notify_cancel():
@@ -141,13 +133,23 @@ class ServerThread:
             except BaseException as error:
                 future.set_exception(error)
 
-        future.add_done_callback(self._asked.discard)
-        self._server.loop.call_soon_threadsafe(unit)
+        with self._lock:
+            if self._done.is_set():
+                raise StoreError("the server is stopped")
+            here = self._thread_id is None or self._thread_id == threading.get_ident()
+            if not here:
+                self._asked.add(future)
+                future.add_done_callback(self._asked.discard)
+                self._server.loop.call_soon_threadsafe(unit)
+        if here:
+            return self._run_unit(fn)
         try:
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
             raise
+        except CancelledError:
+            raise StoreError("the server was stopped before the call was made") from None
 
     def _run_unit(self, fn: Callable[[Store], Result]) -> Result:
         try:

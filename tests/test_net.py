@@ -632,7 +632,7 @@ def test_a_call_that_is_too_late_is_refused_not_lost(path: str) -> None:
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
-    assert len(errors) == 4
+    assert len(errors) == 4 and all(isinstance(error, kvstore.StoreError) for error in errors)
 
 
 def test_a_crash_in_a_call_does_not_stop_the_server(path: str) -> None:

@@ -200,20 +200,20 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "where files are; default: the working directory",
             "protected deny_loading",
         ),
-        _kept(
+        _used(
             "supervised",
             Enum("upstart", "systemd", "auto", "no"),
             "no",
-            "no supervisor is notified; the log says when the server is ready",
+            "whether systemd is told when the server is ready and when it stops; upstart is not",
             "immutable",
         ),
-        _kept("syslog-enabled", _BOOL, False, "the log goes to logfile", "immutable"),
-        _kept("syslog-ident", _MAYBE_EMPTY, "redis", "as syslog-enabled", "immutable"),
-        _kept(
+        _used("syslog-enabled", _BOOL, False, "whether the log goes to the system's log, too", "immutable"),
+        _used("syslog-ident", _MAYBE_EMPTY, "redis", "the program's name there", "immutable"),
+        _used(
             "syslog-facility",
             Enum("user", *(f"local{n}" for n in range(8))),
             "local0",
-            "as syslog-enabled",
+            "its facility there",
             "immutable",
         ),
         _kept("always-show-logo", _BOOL, False, "there is no logo", "immutable"),
