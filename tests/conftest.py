@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
 
+from kvstore.engine.context import Context, ManualClock
+from kvstore.engine.database import Database
 from tests import servers
+from tests.laws import START_MS, Recorder
 from tests.servers import Server
 
 
@@ -19,6 +23,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def heavy(request: pytest.FixtureRequest) -> bool:
     """Whether the large sizes were asked for."""
     return bool(request.config.getoption("--heavy"))
+
+
+@pytest.fixture
+def db() -> Database:
+    """An empty database on a clock that stands still, with fixed luck."""
+    return Context(Database, clock=ManualClock(START_MS), random=random.Random(5)).database(0)
+
+
+@pytest.fixture
+def recorder(db: Database) -> Recorder:
+    """Hears what happens in ``db``."""
+    recorder = Recorder()
+    db.ctx.listen(recorder)
+    return recorder
 
 
 def require(kind: str) -> None:

@@ -66,6 +66,16 @@ class Recorder(Listener):
         return taken
 
 
+def effects(recorder: Recorder) -> list[Effect]:
+    """The effects it holds, without their databases."""
+    return [effect for _, effect in recorder.effects]
+
+
+def event_names(recorder: Recorder) -> list[str]:
+    """The names of the events it holds."""
+    return [name for _, name, _ in recorder.events]
+
+
 def digest_key(db: Keyspace, key: bytes) -> Any:
     """All that a key holds: type, contents, deadline; None when there is none."""
     value = db._data.get(key)

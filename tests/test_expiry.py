@@ -33,13 +33,6 @@ def db(clock: ManualClock) -> Database:
     return Context(Database, clock=clock, random=random.Random(1)).database(0)
 
 
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
-
-
 class TestSetting:
     def test_each_command_has_its_unit_and_its_zero(self, db: Database) -> None:
         for method, time, left in (

@@ -18,21 +18,9 @@ from kvstore.engine.database import Database
 from kvstore.engine.types.hash import FieldDeadlines, Hash
 from kvstore.errors import DataError, ResponseError
 from kvstore.resp import ErrorReply
-from tests.laws import START_MS, Lawful, Recorder
+from tests.laws import START_MS, Lawful, Recorder, effects, event_names
 
 NEWEST = (99, 0, 0)
-
-
-@pytest.fixture
-def db() -> Database:
-    return Context(Database, clock=ManualClock(START_MS), random=random.Random(5)).database(0)
-
-
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
 
 
 @pytest.fixture
@@ -46,14 +34,6 @@ def advance(db: Database, ms: int) -> None:
     clock = db.ctx.clock
     assert isinstance(clock, ManualClock)
     clock.advance(ms=ms)
-
-
-def events(recorder: Recorder) -> list[str]:
-    return [name for _, name, _ in recorder.events]
-
-
-def effects(recorder: Recorder) -> list[tuple[bytes, ...]]:
-    return [effect for _, effect in recorder.effects]
 
 
 def call(session: Session, line: str) -> Any:
@@ -70,7 +50,7 @@ def test_hexpire_answers_for_each_field(db: Database, recorder: Recorder) -> Non
     assert db.hexpire("nokey", 10, "a", "b") == [-2, -2]
     assert db.httl("h", "a", "b", "x") == [10, -1, -2] and db.httl("nokey", "a") == [-2]
     assert effects(recorder) == [(b"HPEXPIREAT", b"h", b"%d" % (START_MS + 10_000), b"FIELDS", b"1", b"a")]
-    assert events(recorder)[:1] == ["hexpire"]
+    assert event_names(recorder)[:1] == ["hexpire"]
     advance(db, 9001)
     assert db.httl("h", "a") == [1] and db.hpttl("h", "a") == [999]
     assert db.hpexpiretime("h", "a", "b") == [START_MS + 10_000, -1]
@@ -114,7 +94,7 @@ def test_a_past_time_deletes_at_once(db: Database, recorder: Recorder) -> None:
     assert db.hexpireat("h", 1, "b", "c") == [2, 2]
     assert db.exists("h") == 0
     assert effects(recorder) == [(b"HDEL", b"h", b"a"), (b"HDEL", b"h", b"b", b"c")]
-    assert [name for name in events(recorder) if name != "keymiss"] == ["hdel", "hdel", "del"]
+    assert [name for name in event_names(recorder) if name != "keymiss"] == ["hdel", "hdel", "del"]
 
 
 def test_hpersist_lets_fields_live_on(db: Database, recorder: Recorder) -> None:
@@ -123,7 +103,7 @@ def test_hpersist_lets_fields_live_on(db: Database, recorder: Recorder) -> None:
     recorder.take()
     assert db.hpersist("h", "a", "b", "x") == [1, -1, -2]
     assert effects(recorder) == [(b"HPERSIST", b"h", b"FIELDS", b"1", b"a")]
-    assert events(recorder) == ["hpersist"]
+    assert event_names(recorder) == ["hpersist"]
     advance(db, 20_000)
     assert db.hlen("h") == 2
     assert db.hpersist("nokey", "a") == [-2]
@@ -248,7 +228,7 @@ def test_removal_is_committed_with_its_events(db: Database, recorder: Recorder) 
     advance(db, 1)
     assert db.hkeys("h") == []
     assert effects(recorder) == [(b"HDEL", b"h", b"a", b"b"), (b"HDEL", b"h", b"c")]
-    assert events(recorder) == ["hexpired", "hexpired", "del", "keymiss"]
+    assert event_names(recorder) == ["hexpired", "hexpired", "del", "keymiss"]
     assert db.ctx.stats.expired_fields == 3
 
 
@@ -345,7 +325,7 @@ def test_hgetdel(db: Database, recorder: Recorder) -> None:
     assert db.hgetdel("h", "a", "b") == [b"1", b"2"] and db.exists("h") == 0
     assert db.hgetdel("h", "a") == [None]
     assert effects(recorder) == [(b"HDEL", b"h", b"c"), (b"HDEL", b"h", b"a", b"b")]
-    assert events(recorder)[:3] == ["hdel", "hdel", "del"]
+    assert event_names(recorder)[:3] == ["hdel", "hdel", "del"]
     with pytest.raises(DataError, match="'hgetdel' should have at least one key provided"):
         db.hgetdel("h")
 
@@ -357,14 +337,14 @@ def test_hgetex(db: Database, recorder: Recorder) -> None:
     assert db.hgetex("h", "a", ex=5) == [b"1"] and db.httl("h", "a") == [5]
     assert db.hgetex("h", "a", persist=True) == [b"1"] and db.httl("h", "a") == [-1]
     assert db.hgetex("h", "a", pxat=1) == [b"1"] and db.hkeys("h") == [b"b"]
-    assert events(recorder) == ["hexpire", "hpersist", "hdel"]
+    assert event_names(recorder) == ["hexpire", "hpersist", "hdel"]
     with pytest.raises(DataError, match="are mutually exclusive"):
         db.hgetex("h", "a", ex=1, persist=True)
 
 
 def test_hsetex(db: Database, recorder: Recorder) -> None:
     assert db.hsetex("h", "a", 1, ex=10) == 1
-    assert events(recorder) == ["new", "hset", "hexpire"]
+    assert event_names(recorder) == ["new", "hset", "hexpire"]
     assert db.hsetex("h", mapping={"a": 2, "b": 2}, data_persist_option="FNX") == 0
     assert db.hsetex("h", mapping={"a": 2, "b": 2}, data_persist_option="FXX") == 0
     assert db.hsetex("h", mapping={"a": 2, "b": 2}, keepttl=True) == 1

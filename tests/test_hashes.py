@@ -13,29 +13,8 @@ from hypothesis import strategies as st
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.errors import DataError, ResponseError, WrongTypeError
-from tests.laws import START_MS, Recorder
+from tests.laws import START_MS, Recorder, effects, event_names
 from tests.servers import Server
-
-
-@pytest.fixture
-def db() -> Database:
-    return Context(Database, clock=ManualClock(START_MS), random=random.Random(5)).database(0)
-
-
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
-
-
-def events(recorder: Recorder) -> list[str]:
-    return [name for _, name, _ in recorder.events]
-
-
-def effects(recorder: Recorder) -> list[tuple[bytes, ...]]:
-    return [effect for _, effect in recorder.effects]
-
 
 # --- setting, reading, deleting -----------------------------------------------------------------------
 
@@ -49,7 +28,7 @@ def test_hset_takes_all_that_redis_py_takes(db: Database, recorder: Recorder) ->
         (b"HSET", b"h", b"g", b"2.5", b"f", b"x"),
         (b"HSET", b"h", b"k", b"3", b"f", b"4", b"i", b"1", b"j", b"2"),
     ]
-    assert events(recorder)[:4] == ["new", "hset", "hset", "hset"]
+    assert event_names(recorder)[:4] == ["new", "hset", "hset", "hset"]
 
 
 def test_hset_refuses_nothing_to_set_as_redis_py_does(db: Database) -> None:
@@ -87,7 +66,7 @@ def test_the_last_field_takes_the_key_along(db: Database, recorder: Recorder) ->
     assert db.hdel("h", "x") == 0 and not recorder.commits
     assert db.hdel("h", "a", "x", "b", "a") == 2
     assert effects(recorder) == [(b"HDEL", b"h", b"a", b"b")]
-    assert events(recorder) == ["hdel", "del"]
+    assert event_names(recorder) == ["hdel", "del"]
     assert db.exists("h") == 0
 
 
@@ -134,7 +113,7 @@ def test_hincrbyfloat_adds_as_the_server_does(db: Database, recorder: Recorder) 
     assert db.hincrbyfloat("h", "x", 10.5) == 10.5
     assert db.hincrbyfloat("h", "x", 0.1) == 10.6
     assert effects(recorder)[-1] == (b"HSET", b"h", b"x", b"10.6")
-    assert events(recorder)[-1] == "hincrbyfloat"
+    assert event_names(recorder)[-1] == "hincrbyfloat"
     with pytest.raises(ResponseError, match=r"^ERR value is NaN or Infinity$"):
         db.hincrbyfloat("h", "x", float("inf"))
     db.hset("h", "x", "inf")

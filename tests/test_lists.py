@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -14,18 +13,6 @@ from kvstore.engine.database import Database
 from kvstore.engine.types.list import UNKNOWN, List
 from kvstore.errors import ResponseError, WrongTypeError
 from tests.laws import START_MS, Recorder
-
-
-@pytest.fixture
-def db() -> Database:
-    return Context(Database, clock=ManualClock(START_MS), random=random.Random(5)).database(0)
-
-
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
 
 
 def events(recorder: Recorder) -> list[tuple[str, bytes]]:

@@ -18,18 +18,6 @@ from tests.laws import START_MS, Recorder
 from tests.scanning import check_guarantee, check_uniform
 
 
-@pytest.fixture
-def db() -> Database:
-    return Context(Database, clock=ManualClock(START_MS), random=random.Random(5)).database(0)
-
-
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
-
-
 def events(recorder: Recorder) -> list[tuple[str, bytes]]:
     return [(name, key) for _, name, key in recorder.events if name != "keymiss"]
 

@@ -19,34 +19,14 @@ from kvstore.engine.lcs import lcs_bytes, lcs_length, lcs_runs
 from kvstore.engine.xxh3 import xxh3_64
 from kvstore.errors import DataError, ResponseError, WrongTypeError
 from kvstore.numbers import parse_int
-from tests.laws import START_MS, Lawful, Recorder
+from tests.laws import START_MS, Lawful, Recorder, effects, event_names
 from tests.servers import Server
-
-
-@pytest.fixture
-def db() -> Database:
-    return Context(Database, clock=ManualClock(START_MS)).database(0)
-
-
-@pytest.fixture
-def recorder(db: Database) -> Recorder:
-    recorder = Recorder()
-    db.ctx.listen(recorder)
-    return recorder
 
 
 def advance(db: Database, ms: int) -> None:
     clock = db.ctx.clock
     assert isinstance(clock, ManualClock)
     clock.advance(ms=ms)
-
-
-def events(recorder: Recorder) -> list[str]:
-    return [name for _, name, _ in recorder.events]
-
-
-def effects(recorder: Recorder) -> list[tuple[bytes, ...]]:
-    return [effect for _, effect in recorder.effects]
 
 
 # --- SET and its kin --------------------------------------------------------------------------------
@@ -95,7 +75,7 @@ def test_set_expires_at_the_time_that_the_option_means(
     db.set("k", "v", **options)
     assert db.pexpiretime("k") == deadline
     assert effects(recorder) == [(b"SET", b"k", b"v", b"PXAT", b"%d" % deadline)]
-    assert events(recorder) == ["new", "set", "expire"]
+    assert event_names(recorder) == ["new", "set", "expire"]
     advance(db, deadline - START_MS)
     assert db.get("k") is None
 
@@ -104,7 +84,7 @@ def test_set_in_the_past_is_committed_before_the_key_expires(db: Database, recor
     assert db.set("k", "v", pxat=1) is True
     assert db.get("k") is None
     assert effects(recorder) == [(b"SET", b"k", b"v", b"PXAT", b"1"), (b"DEL", b"k")]
-    assert events(recorder)[:4] == ["new", "set", "expire", "expired"]
+    assert event_names(recorder)[:4] == ["new", "set", "expire", "expired"]
 
 
 def test_set_conditions(db: Database) -> None:
@@ -158,7 +138,7 @@ def test_getex_sets_clears_or_passes_the_deadline(db: Database, recorder: Record
         (b"PERSIST", b"k"),
         (b"DEL", b"k"),
     ]
-    assert events(recorder)[:3] == ["expire", "persist", "del"]
+    assert event_names(recorder)[:3] == ["expire", "persist", "del"]
     assert db.getex("missing", ex="5") is None  # type: ignore[arg-type]
 
 
@@ -168,7 +148,7 @@ def test_getdel_getset_setnx_setex(db: Database, recorder: Recorder) -> None:
     assert db.setex("k", timedelta(minutes=1), "v") is True and db.ttl("k") == 60
     assert db.psetex("k", 1500, "v") is True and db.pttl("k") == 1500
     assert db.getdel("k") == b"v" and db.getdel("k") is None
-    assert events(recorder) == ["new", "set", "set", "set", "expire", "set", "expire", "del", "keymiss"]
+    assert event_names(recorder) == ["new", "set", "set", "set", "expire", "set", "expire", "del", "keymiss"]
     with pytest.raises(ResponseError, match="invalid expire time in 'psetex'"):
         db.psetex("k", 0, "v")
 
