@@ -373,6 +373,29 @@ def test_the_hard_output_limit_closes_a_client_at_once(path: str) -> None:
         assert good.call("PING") == b"+PONG\r\n"
 
 
+def test_a_long_pipeline_does_not_pile_up_more_than_the_limit(path: str) -> None:
+    with running(path, client_output_buffer_limit="normal 20mb 0 0") as server, RawClient(path) as client:
+        client.call("SET", "k", "v" * 1_000_000)
+        most = 0
+
+        def watch(*_: object) -> None:
+            nonlocal most
+            most = max(
+                most,
+                *(
+                    connection.held + sum(map(len, connection.session.out))
+                    for connection in server.connections
+                ),
+            )
+
+        on_loop(server, lambda: setattr(server.hub, "was_slow", watch))
+        client.call("CONFIG", "SET", "slowlog-log-slower-than", 0)
+        with contextlib.suppress(OSError):
+            client.send_bytes(encode("GET", "k") * 2500)  # in one read: replies of 2.5 GB
+        until(lambda: server.host.output_limit_closes == 1)
+        assert 20_000_000 < most < 200_000_000
+
+
 def test_a_subscriber_that_does_not_read_is_closed_and_the_publisher_is_not(path: str) -> None:
     with (
         running(path, client_output_buffer_limit="pubsub 1mb 0 0") as server,

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvstore")
 
+# Requests of a pipeline that run before the client's output is looked at.
+_PART = 128
+
 # First words of HTTP requests and headers, which no command may have.
 _HTTP = (b"post", b"host:")
 
@@ -53,6 +56,9 @@ class Transport(Protocol):
 
     def wake(self) -> None:
         """``out`` has something to send."""
+
+    def relieve(self) -> None:
+        """Much may be in ``out``: send some of it, if that is allowed now."""
 
     def close(self) -> None:
         """Close now; what is in ``out`` is lost."""
@@ -197,9 +203,23 @@ class Session:
         if self.stopped:
             parser.hold(data)
             return
-        self.run(parser.parse(data))
+        requests = parser.parse(data)
+        if len(requests) <= _PART:
+            self.run(requests)
+        else:
+            self._run_in_parts(requests)
         if not parser.idle and (parser.error is not None or not parser.authenticated):
             self._parse_on()
+
+    def _run_in_parts(self, requests: list[Argv]) -> None:
+        """Run a long pipeline so that its replies do not pile up past the limits, or before any is sent."""
+        for at in range(0, len(requests), _PART):
+            if self.stopped:
+                self.backlog.extend(requests[at:])
+                return
+            self.run(requests[at : at + _PART])
+            if self.transport is not None:
+                self.transport.relieve()
 
     def _parse_on(self) -> None:
         """Go on with bytes that were kept, and with what a login or a stop has put off."""

@@ -227,6 +227,15 @@ class Connection:
         elif session.closing:
             self.close()
 
+    def relieve(self) -> None:
+        """In the middle of a long pipeline: send what there is, or at least see that it keeps the limits."""
+        size = sum(map(len, self.session.out))
+        if size > SEND_SIZE:
+            if self._server.loop.before_send:
+                self._over_limit(self._held + size)
+            else:
+                self.flush()
+
     def keep(self, data: bytes, sent: int) -> None:
         """Keep what the peer does not take now, until it does."""
         self._hold(memoryview(data)[sent:], len(data) - sent)
