@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-from tests.differential.compare import Exchange
 from tests.differential.grammar import (
     BAD_WORD,
     FLOAT,
@@ -19,7 +18,6 @@ from tests.differential.grammar import (
     VALUE,
     Avoid,
     Grammar,
-    Known,
     Step,
     command,
     macro,
@@ -51,13 +49,6 @@ def _counted_up(rng: random.Random) -> list[Step]:
     """Sums of many floats, which show every rounding."""
     amounts = [rng.choice(("0.1", "1e-17", "123456789.1", "-0.3", "3", "1e15", "-1e15")) for _ in range(12)]
     return [step("DEL", "a"), *(step("INCRBYFLOAT", "a", amount) for amount in amounts)]
-
-
-def _is_one_byte(exchange: Exchange) -> bool:
-    return exchange.argv[1].upper() == b"ENCODING" and exchange.ask_ours(b"STRLEN", exchange.argv[2]) in (
-        b":0\r\n",
-        b":1\r\n",
-    )
 
 
 def _soon(argv: tuple[bytes, ...]) -> bool:
@@ -104,8 +95,5 @@ GRAMMAR = Grammar(
     avoid=[
         Avoid(server, "a deadline this near passes while the sequence runs", _soon)
         for server in ("valkey", "redis")
-    ],
-    known=[
-        Known("valkey", {"OBJECT"}, "a string of one byte is one object, however it was made", _is_one_byte),
     ],
 )

@@ -34,7 +34,15 @@ def _unknown_type(exchange: Exchange) -> bool:
     return either_error(exchange) and b"-ERR unknown type name" in exchange.ours + exchange.theirs
 
 
+def _is_one_byte(exchange: Exchange) -> bool:
+    return exchange.argv[1].upper() == b"ENCODING" and exchange.ask_ours(b"STRLEN", exchange.argv[2]) in (
+        b":0\r\n",
+        b":1\r\n",
+    )
+
+
 KNOWN: list[Known] = [
+    Known("valkey", {"OBJECT"}, "a string of one byte is one object, however it was made", _is_one_byte),
     Known("redis", {"OBJECT"}, "7.0 has no listpack sets and one encoding for all lists", _encodings),
     Known("redis", {"*"}, "HELP is in words of our own", _help),
     Known("valkey", {"*"}, "HELP is in words of our own", _help),
