@@ -16,7 +16,7 @@ from tests.servers import Server
 
 PLAYS = {
     "roles and replicas": """
-        a> ROLE
+        a. ROLE
         a> ROLE x
         a> REPLICAOF NO ONE
         a> SLAVEOF no one
@@ -507,3 +507,7 @@ def test_a_store_in_a_program_is_not_shut_down() -> None:
     with pytest.raises(Exception, match="ERR Errors trying to SHUTDOWN"):
         store.call("SHUTDOWN")
     assert store.call("PING") == b"PONG"
+
+
+def test_a_server_is_a_master_that_nobody_follows() -> None:
+    assert Store().call("ROLE") == [b"master", 0, []]
