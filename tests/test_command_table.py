@@ -167,8 +167,8 @@ def test_a_plain_command_has_its_arguments_documented(kvstore_server: Server) ->
     docs = table(kvstore_server, "DOCS", "getrange")["getrange"]
     assert [(each["name"], each["type"]) for each in docs["arguments"]] == [
         ("key", "key"),
-        ("start", "string"),
-        ("end", "string"),
+        ("start", "integer"),
+        ("end", "integer"),
     ]
     assert docs["complexity"].startswith("O(")
 

@@ -1,13 +1,13 @@
 """COMMAND: what the commands are, where their keys stand, what they are for.
 
-Everything comes from the table of commands and from docstrings; nothing is written twice.
+Everything comes from the table of commands, from docstrings and, what arguments there are, from
+``kvstore.commands.syntax``; nothing is written twice.
 
 Must not know: what commands do.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from kvstore.resp import RespSet, Status
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
     from kvstore.commands.session import Session
+    from kvstore.commands.syntax import Argument
 
 # Flags and categories in the order in which they are told.
 _FLAGS = [
@@ -83,6 +84,7 @@ _KEY_FLAGS = [
     "INCOMPLETE",
     "VARIABLE_FLAGS",
 ]
+_ARGUMENT_FLAGS = ["optional", "multiple", "multiple_token"]
 _NOT_FOUND = "ERR Invalid command specified"
 
 family = Family("server", "connection")
@@ -357,7 +359,7 @@ def _document(hub: Hub, command: Command) -> dict[bytes, Any]:
     complexity = complexity_of(command)
     if complexity:
         parts[b"complexity"] = complexity.encode()
-    arguments = _arguments(command)
+    arguments = _arguments(hub, command)
     if arguments:
         parts[b"arguments"] = arguments
     subcommands = [sub for sub in command.subcommands.values() if hub.is_visible(sub)]
@@ -366,22 +368,28 @@ def _document(hub: Hub, command: Command) -> dict[bytes, Any]:
     return parts
 
 
-def _arguments(command: Command) -> list[dict[bytes, Any]]:
-    """The arguments of a plain command: the parameters of its method."""
-    if command.method is None or command.arity < 0:
-        return []
-    names = list(inspect.signature(command.method).parameters)[1 : command.arity]
-    first, last, step = key_range(command.keys)
-    keys = range(first, last + 1, step) if first and last > 0 else range(0)
-    arguments = []
-    for at, name in enumerate(names, start=1):
-        shown = name.strip("_").replace("_", "-").encode()
-        argument: dict[bytes, Any] = {b"name": shown, b"type": b"key" if at in keys else b"string"}
-        argument[b"display_text"] = shown
-        if at in keys:
-            argument[b"key_spec_index"] = 0
-        arguments.append(argument)
-    return arguments
+def _arguments(hub: Hub, command: Command) -> list[dict[bytes, Any]]:
+    """The arguments that the version whose behaviour is kept knows."""
+    from kvstore.commands.syntax import arguments_of  # its table is for this alone
+
+    known = arguments_of(command.full_name, hub.compat_version)
+    return [_describe_argument(each, len(command.keys) - 1) for each in known]
+
+
+def _describe_argument(argument: Argument, last_spec: int) -> dict[bytes, Any]:
+    described: dict[bytes, Any] = {b"name": argument.name.encode(), b"type": argument.type.encode()}
+    if not argument.arguments:
+        described[b"display_text"] = argument.shown.encode()
+    if argument.type == "key":
+        described[b"key_spec_index"] = min(argument.key_index, last_spec)
+    texts = {b"token": argument.token, b"since": argument.since, b"deprecated_since": argument.until}
+    described |= {part: text.encode() for part, text in texts.items() if text}
+    flags = [flag for flag in _ARGUMENT_FLAGS if getattr(argument, flag)]
+    if flags:
+        described[b"flags"] = RespSet(Status(flag.encode()) for flag in flags)
+    if argument.arguments:
+        described[b"arguments"] = [_describe_argument(each, last_spec) for each in argument.arguments]
+    return described
 
 
 add_help(
