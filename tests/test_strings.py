@@ -80,11 +80,15 @@ def test_set_expires_at_the_time_that_the_option_means(
     assert db.get("k") is None
 
 
-def test_set_in_the_past_is_committed_before_the_key_expires(db: Database, recorder: Recorder) -> None:
+def test_set_in_the_past_deletes_the_key_and_makes_none(db: Database, recorder: Recorder) -> None:
     assert db.set("k", "v", pxat=1) is True
-    assert db.get("k") is None
-    assert effects(recorder) == [(b"SET", b"k", b"v", b"PXAT", b"1"), (b"DEL", b"k")]
-    assert event_names(recorder)[:4] == ["new", "set", "expire", "expired"]
+    assert (db.dirty, recorder.take(), event_names(recorder)) == (0, [], [])
+    db.set("k", "old")
+    recorder.take()
+    recorder.events.clear()
+    assert db.set("k", "v", pxat=START_MS, get=True) == b"old"
+    assert (effects(recorder), event_names(recorder)) == ([(b"DEL", b"k")], ["del"])
+    assert db.set("k", "v", pxat=1, xx=True) is None
 
 
 def test_set_conditions(db: Database) -> None:

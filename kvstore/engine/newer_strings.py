@@ -94,8 +94,8 @@ class NewerStrings(Strings):
     ) -> int:
         """Set keys and when they expire; 1, or 0 where the condition does not hold. O(n).
 
-        ``keepttl``: as before. ``data_persist_option``: "NX", only where none of the keys exists; "XX",
-        only where all do. Raises DataError for options that exclude each other, ResponseError for a bad
+        A time that is past deletes the keys. ``keepttl``: as before. ``data_persist_option``: "NX", only
+        where none of the keys exists; "XX", only where all do. Raises DataError for options that exclude each other, ResponseError for a bad
         time and for an empty mapping.
         """
         if (ex is not None) + (px is not None) + (exat is not None) + (pxat is not None) + keepttl > 1:
@@ -118,8 +118,7 @@ class NewerStrings(Strings):
         for at in range(0, len(words), 2):
             key, value = words[at], words[at + 1]
             self._write(key)
-            self._overwrite(key, value, keep_ttl=keep_ttl or deadline is not None)
-            self._stored(key, value, deadline, keep_ttl)
+            self._finish_set(key, value, deadline, keep_ttl)
         return 1
 
     def increx(

@@ -97,8 +97,8 @@ class Strings(Keyspace):
     ) -> bool | bytes | None:
         """Set the key to a string, whatever it held. O(1).
 
-        ``ex`` seconds, ``px`` milliseconds, ``exat`` and ``pxat`` Unix time: when it expires; ``keepttl``:
-        as before. ``nx``: only a new key; ``xx``: only an existing one; ``ifeq``, ``ifne``: only where the
+        ``ex`` seconds, ``px`` milliseconds, ``exat`` and ``pxat`` Unix time: when it expires (a time that is
+        past deletes the key); ``keepttl``: as before. ``nx``: only a new key; ``xx``: only an existing one; ``ifeq``, ``ifne``: only where the
         value is (is not) this; ``ifdeq``, ``ifdne``: only where its ``digest()`` is (is not) this.
         True, or None where the condition does not hold; with ``get`` the old value or None instead.
 
@@ -172,22 +172,26 @@ class Strings(Keyspace):
         found = self._write(key)
         if condition is not None and not self._holds(condition, operand, found):
             return before
-        self._overwrite(key, value, keep_ttl=keep_ttl or deadline is not None)
-        self._stored(key, value, deadline, keep_ttl)
+        self._finish_set(key, value, deadline, keep_ttl)
         return before if get else True
 
-    def _stored(self, key: bytes, value: bytes, deadline: int | None, keep_ttl: bool = False) -> None:
-        """Count and commit a SET that has been done but for its deadline, and set that."""
-        self.dirty += 1
-        if deadline is not None:
+    def _finish_set(self, key: bytes, value: bytes, deadline: int | None, keep_ttl: bool) -> None:
+        """The end of a SET with options, after a ``_write``. A deadline that is past deletes the key."""
+        if deadline is None:
+            self._overwrite(key, value, keep_ttl=keep_ttl)
+            self.dirty += 1
+            if self.live:
+                effect = (b"SET", key, value, b"KEEPTTL") if keep_ttl else (b"SET", key, value)
+                self.commit(effect, ("set", key))
+        elif deadline > self.ctx.now():
+            self._overwrite(key, value, keep_ttl=True)
+            self._set_deadline(key, deadline)
+            self.dirty += 1
             if self.live:
                 timed = (b"SET", key, value, b"PXAT", b"%d" % deadline)
                 self.commit(timed, ("set", key), ("expire", key))
-            # After the commit: a deadline may be past already, and then the key is deleted in here.
-            self._set_deadline(key, deadline)
-        elif self.live:
-            effect = (b"SET", key, value, b"KEEPTTL") if keep_ttl else (b"SET", key, value)
-            self.commit(effect, ("set", key))
+        elif key in self._data:
+            self._delete_read(key)
 
     def _holds(self, condition: bytes, operand: bytes, found: Any) -> bool:
         """Whether the condition of a SET or DELEX holds for what the key has now."""
