@@ -200,6 +200,23 @@ def test_hscan_of_a_small_hash_is_one_page(db: Database) -> None:
         db.hscan("h", count=0)
 
 
+@pytest.mark.parametrize("entries", [0, 512])
+def test_a_scan_for_any_name_meets_the_empty_one_too(db: Database, entries: int) -> None:
+    limits = db.ctx.limits
+    limits.hash_max_listpack_entries = limits.set_max_listpack_entries = entries
+    limits.zset_max_listpack_entries = entries
+    for name in ("", "x"):
+        db.set(name, 1)
+        db.hset("x1", name, 1)
+        db.sadd("x2", name)
+        db.zadd("x3", {name: 1})
+    for match, empty in (("*", True), ("**", False)):
+        assert (b"" in db.hscan("x1", match=match)[1]) is empty
+        assert (b"" in db.sscan("x2", match=match)[1]) is empty
+        assert (b"" in dict(db.zscan("x3", match=match)[1])) is empty
+        assert (b"" in db.scan(match=match)[1]) is (b"" in db.keys(match)) is empty
+
+
 def test_hscan_pages_through_a_large_hash(db: Database) -> None:
     fields = filled(db, 1000)
     found, cursor, pages = {}, 0, 0

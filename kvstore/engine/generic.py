@@ -14,7 +14,7 @@ from kvstore.engine.keyspace import Keyspace, KeyT, to_bytes
 from kvstore.engine.memory import SAMPLES, weigh_key
 from kvstore.engine.types import TYPES, Value
 from kvstore.errors import NO_SUCH_KEY, SYNTAX, ResponseError, err
-from kvstore.glob import compile_glob
+from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int, parse_int
 
 _SCAN_COUNT = 10
@@ -203,15 +203,11 @@ class Generic(Keyspace):
 
     def keys(self, pattern: KeyT = "*", **kwargs: Any) -> list[bytes]:
         """All keys that match the glob. O(all keys)."""
-        glob = to_bytes(pattern)
+        match = compile_scan_glob(to_bytes(pattern))
         if self._timed:
             self._expire_all_due()
         data, expires = self._data, self._expires
-        if glob == b"*":
-            found = list(data)
-        else:
-            match = compile_glob(glob)
-            found = [key for key in data if match(key)]
+        found = list(data) if match is None else [key for key in data if match(key)]
         if expires:
             now = self.ctx.now()
             deadline, never = expires.get, now + 1
@@ -255,8 +251,9 @@ class Generic(Keyspace):
         self, cursor: int, match: bytes | None, count: int, type_name: bytes | None
     ) -> tuple[int, list[bytes]]:
         cursor, found = self._scan_order().scan(cursor, count)
-        if match is not None and match != b"*":
-            found = list(filter(compile_glob(match), found))
+        matches = None if match is None else compile_scan_glob(match)
+        if matches is not None:
+            found = list(filter(matches, found))
         if type_name is not None:
             name, data = type_name.lower().decode("latin-1"), self._data
             found = [key for key in found if TYPES[type(data[key])].name == name]

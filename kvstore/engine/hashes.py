@@ -13,7 +13,7 @@ from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.strings import pairs_of, words_of
 from kvstore.engine.types.hash import Hash, expire_effects
 from kvstore.errors import NAN_OR_INFINITY, NOT_FLOAT, OVERFLOW, DataError, ResponseError, err
-from kvstore.glob import compile_glob
+from kvstore.glob import compile_scan_glob
 from kvstore.numbers import (
     INT64_MAX,
     INT64_MIN,
@@ -372,7 +372,5 @@ def scan_fields(
         pairs = [(field, found[field]) for field in fields]
     else:
         cursor, pairs = 0, list(found.items())
-    if match is not None:
-        matches = compile_glob(match)
-        pairs = [pair for pair in pairs if matches(pair[0])]
-    return cursor, pairs
+    matches = None if match is None else compile_scan_glob(match)
+    return cursor, pairs if matches is None else [pair for pair in pairs if matches(pair[0])]

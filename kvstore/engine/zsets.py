@@ -17,7 +17,7 @@ from kvstore.engine.types.zset import ZSet
 from kvstore.engine.zset_algebra import SortedSetAlgebra
 from kvstore.engine.zset_ranges import Pair, cast_pairs, cast_score
 from kvstore.errors import NOT_POSITIVE, SYNTAX, DataError, ResponseError, WrongTypeError, err
-from kvstore.glob import compile_glob
+from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_float, as_int, format_double, format_double17
 
 NAN_SCORE: Final = "ERR resulting score is not a number (NaN)"
@@ -441,8 +441,9 @@ def scan_zset(zset: ZSet, cursor: int, match: bytes | None, count: int) -> tuple
         following, members = zset.order.scan(cursor, count)
     else:
         following, members = 0, zset.ranked().range(0, len(scores))
-    if match is not None and match != b"*":
-        members = list(filter(compile_glob(match), members))
+    matches = None if match is None else compile_scan_glob(match)
+    if matches is not None:
+        members = list(filter(matches, members))
     return following, [(member, scores[member]) for member in members]
 
 
