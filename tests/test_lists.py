@@ -27,6 +27,18 @@ def test_pushes_and_pops_at_both_ends(db: Database) -> None:
     assert (db.lpop("l"), db.rpop("l", 2), db.exists("l")) == (None, None, 0)
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 30, -1, -4, -5, -30])
+def test_lrem_takes_the_first_or_the_last_that_match(db: Database, count: int) -> None:
+    elements = [b"x" if n % 3 else b"%d" % n for n in range(60)]
+    db.rpush("l", *elements)
+    assert db.lrem("l", count, "x") == abs(count)
+    left = elements if count > 0 else elements[::-1]
+    for _ in range(abs(count)):
+        left.remove(b"x")
+    assert db.lrange("l", 0, -1) == (left if count > 0 else left[::-1])
+    db.check()
+
+
 def test_pushes_that_need_a_list(db: Database) -> None:
     assert (db.lpushx("l", "a"), db.rpushx("l", "a")) == (0, 0)
     db.rpush("l", "m")

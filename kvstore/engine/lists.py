@@ -22,6 +22,8 @@ _POP_WORDS = (b"RPOP", b"LPOP")
 _POP_EVENTS = ("rpop", "lpop")
 _PUSH_EVENTS = ("rpush", "lpush")
 _NO_NUMKEYS = "ERR numkeys should be greater than 0"
+# An LREM looks for so few elements one by one; for more it goes once through the list.
+_FEW = 4
 _NO_COUNT = "ERR count should be greater than 0"
 
 
@@ -490,16 +492,20 @@ def _remove(found: List, element: bytes, count: int) -> int:
     most = min(matches, abs(count)) if count else matches
     if not most:
         return 0
-    if most == matches:
-        kept = [each for each in found if each != element]
-        found.clear()
-        found.extend(kept)
-    elif count > 0:
+    if count < 0:
+        found.reverse()
+    if most <= _FEW:
         for _ in range(most):
             found.remove(element)
     else:
-        found.reverse()
-        for _ in range(most):
-            found.remove(element)
+        left, kept = most, []
+        for each in found:
+            if left and each == element:
+                left -= 1
+            else:
+                kept.append(each)
+        found.clear()
+        found.extend(kept)
+    if count < 0:
         found.reverse()
     return most
