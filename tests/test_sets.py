@@ -229,6 +229,24 @@ def test_a_small_set_is_one_page_and_patterns_choose(db: Database) -> None:
     assert sorted(db.sscan_iter("s", match="m1*")) == sorted(members)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_scan_goes_on_when_a_pop_leaves_few(db: Database, seed: int) -> None:
+    db.ctx.limits.set_max_listpack_entries = 0
+    db.ctx.random.seed(seed)
+    db.sadd("s", *(f"m{n}" for n in range(1000)))
+    db.sscan("s", count=1)
+    for n in range(400, 700):
+        db.srem("s", f"m{n}")
+    cursor, page = db.sscan("s", count=200)
+    met = set(page)
+    db.spop("s", 600)
+    while cursor:
+        cursor, page = db.sscan("s", cursor, count=10)
+        met |= set(page)
+    assert db.smembers("s") <= met
+    db.check()
+
+
 # --- properties ---------------------------------------------------------------------------------------
 
 MEMBERS = st.sampled_from([b"1", b"2", b"30", b"-4", b"a", b"b", b"", b"01", b"x" * 70])

@@ -467,8 +467,7 @@ class HashExpiry(Hashes):
         before = found.deadlines if found is not None and keep_ttl else None
         kept = {field: before[field] for field in there if field in before} if before else {}
         self._hset(key, *words)
-        if found is None:
-            found = self._data[key]
+        found = self._data[key]
         if deadline is not None:
             for field in fields:
                 found.expire(field, deadline)

@@ -5,7 +5,7 @@ The algebra goes through the smallest set where it can, and members come out in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
@@ -175,7 +175,9 @@ class Sets(Keyspace):
                 found.drop(member)
             if found.encoding == HASHTABLE and len(found) * _KEEP_FEW <= most:
                 # The server moves the few that stay to a new set, which begins as a small one.
+                order = found.order
                 self._data[key] = found = filled(found, self.ctx.limits, LISTPACK)
+                found.order = order  # so that a scan under way goes on
             self._commit_removal(key, found, "spop", gone)
             return gone
         gone = found.listed()
@@ -369,15 +371,6 @@ class Sets(Keyspace):
         if self.live:
             self.commit((command, target, *names), (event, target))
         return len(made)
-
-    def sscan_iter(self, name: KeyT, match: KeyT | None = None, count: int | None = None) -> Iterator[bytes]:
-        """All members by ``sscan``, some perhaps twice; members may come and go meanwhile."""
-        cursor = 0
-        while True:
-            cursor, members = self.sscan(name, cursor, match, count)
-            yield from members
-            if not cursor:
-                return
 
 
 def scan_members(found: Set, cursor: int, match: bytes | None, count: int) -> tuple[int, list[bytes]]:
