@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kvstore.commands.hub import Hub
+from kvstore.commands.session import Session
+from kvstore.engine.context import Context, ManualClock
+from kvstore.engine.database import Database
 from tests.scenario import compare
 from tests.servers import Server
 
@@ -402,3 +406,17 @@ PLAYS = {
 @pytest.mark.parametrize("name", PLAYS)
 def test_blocking_goes_as_on_a_real_server(name: str, kvstore_server: Server, valkey_server: Server) -> None:
     compare(kvstore_server, valkey_server, PLAYS[name])
+
+
+def test_a_client_that_is_served_in_time_leaves_no_timer_behind() -> None:
+    hub = Hub(Context(Database, clock=ManualClock()))
+    worker, other = Session(hub), Session(hub)
+    for _ in range(1000):
+        worker.feed(b"BLPOP q 3600\r\n")
+        other.feed(b"RPUSH q x\r\n")
+    assert len(worker.out) == 1000
+    assert len(hub._timers) < 200
+    worker.feed(b"BLPOP q 0.5\r\n")
+    hub.ctx.clock.advance(1)
+    hub.run_timers()
+    assert worker.out[-1] == b"*-1\r\n"

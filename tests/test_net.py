@@ -685,3 +685,65 @@ def test_client_list_tells_what_a_slow_client_has_not_taken(path: str) -> None:
         slow.call("SET", "k", "v" * 3_000_000)
         slow.send("GET", "k")
         until(lambda: int(re.findall(rb"obl=(\d+)", client.call("CLIENT", "LIST"))[0]) > 1_000_000)
+
+
+def test_what_is_read_in_one_turn_with_a_slow_script_is_answered_in_order(path: str) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running(path, busy_reply_threshold="20"))
+        clients = [stack.enter_context(RawClient(path)) for _ in range(3)]
+        scripts = [clients[1], stack.enter_context(RawClient(path))]
+        waits, go_on = threading.Event(), threading.Event()
+        server.loop.call_soon_threadsafe(lambda: (waits.set(), go_on.wait(PATIENCE)))
+        assert waits.wait(PATIENCE)
+        clients[0].send("GET", "k")
+        for script in scripts:  # one whose request is alone in its chunk, and one that pipelines
+            script.send("EVAL", "local n = 0 while n < 3e6 do n = n + 1 end return 1", "0")
+        scripts[1].send("ECHO", "x")
+        clients[2].send("ECHO", "first")
+        go_on.set()
+        clients[2].send("GET", "k")
+        busy = b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
+        assert clients[0].read_reply_bytes() == b"$-1\r\n"
+        for script in scripts:
+            assert script.read_reply_bytes() in (b":1\r\n", busy)
+        assert scripts[1].read_reply_bytes() in (b"$1\r\nx\r\n", busy)
+        assert clients[2].read_reply_bytes() in (b"$5\r\nfirst\r\n", busy)
+        assert clients[2].read_reply_bytes() in (b"$-1\r\n", busy)
+
+
+def test_a_bug_while_sending_costs_one_client_not_the_server(path: str) -> None:
+    with running(path) as server, RawClient(path) as broken, RawClient(path) as other:
+        number = int(broken.call("CLIENT", "ID")[1:-2])
+        waits, go_on = threading.Event(), threading.Event()
+        server.loop.call_soon_threadsafe(lambda: (waits.set(), go_on.wait(PATIENCE)))
+        assert waits.wait(PATIENCE)
+        server.loop.call_soon_threadsafe(lambda: server.hub.sessions[number].push(object()))
+        broken.send("PING")
+        other.send("PING")
+        go_on.set()
+        assert other.read_reply_bytes() == b"+PONG\r\n"
+        with pytest.raises((ConnectionError, EOFError)):
+            broken.read_reply_bytes()
+        assert other.call("PING") == b"+PONG\r\n"
+
+
+def test_a_peer_that_is_gone_at_once_does_not_keep_others_from_being_accepted(path: str) -> None:
+    with running(path) as server:
+        refused: list[object] = []
+
+        def refuse(sock: socket.socket, address: str, local: bool) -> None:
+            refused.append(sock)
+            if len(refused) == 1:
+                raise ConnectionResetError
+            server.accept(sock, address, local)
+
+        server.listeners["unix"][0]._accept = refuse
+        waits, go_on = threading.Event(), threading.Event()
+        server.loop.call_soon_threadsafe(lambda: (waits.set(), go_on.wait(PATIENCE)))
+        assert waits.wait(PATIENCE)
+        with RawClient(path) as gone, RawClient(path) as other:
+            other.send("PING")
+            go_on.set()
+            assert other.read_reply_bytes() == b"+PONG\r\n"
+            with pytest.raises((ConnectionError, EOFError)):
+                gone.call("PING")

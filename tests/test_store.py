@@ -436,3 +436,20 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupted_command_leaves_nothing_behind() -> None:
+    store = Store()
+    store.call("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    with store.pubsub(ignore_subscribe_messages=True) as subscriber:
+        subscriber.subscribe("__keyevent@0__:set")
+        subscriber.get_message()
+        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+
+            def interrupt(session: object, argv: object) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(store._session.table[b"ECHO"], "run", interrupt)
+            store.call("ECHO", "x")
+        store.call("SET", "k", "v")
+        assert subscriber.get_message() is not None

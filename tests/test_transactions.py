@@ -33,6 +33,21 @@ PLAYS = {
         a> GET k
         a> DISCARD
     """,
+    "a pause or a limit that begins in a transaction is for what follows": """
+        a> MULTI
+        a> CLIENT PAUSE 50
+        a> SET k 1
+        a> EXEC
+        a> GET k
+        a> CONFIG SET maxmemory-policy noeviction
+        a> MULTI
+        a> CONFIG SET maxmemory 1
+        a> SET k 2
+        a> EXEC
+        a> SET k 3
+        a> GET k
+        a> CONFIG SET maxmemory 0
+    """,
     "DISCARD forgets": """
         a> MULTI
         a> SET k 1

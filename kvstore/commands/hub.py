@@ -54,17 +54,18 @@ log = logging.getLogger("kvstore")
 COMPAT_VERSION = (7, 2, 4)
 
 
+# Timers that may be kept although they were cancelled.
+_MOST_CANCELLED = 64
+
+
 class Timer:
-    """A call at a time. ``cancel()`` makes it a no-op."""
+    """A call at a time; none where it was cancelled."""
 
     __slots__ = ("at_ms", "call")
 
     def __init__(self, at_ms: int, call: Callable[[], None]):
         self.at_ms = at_ms
         self.call: Callable[[], None] | None = call
-
-    def cancel(self) -> None:
-        self.call = None
 
     def __lt__(self, other: Timer) -> bool:
         return self.at_ms < other.at_ms
@@ -110,6 +111,7 @@ class Hub:
         self._blocked: dict[tuple[int, bytes], OrderedDict[Session, None]] = {}
         self._draining = False
         self._timers: list[Timer] = []
+        self._cancelled = 0  # about how many of them are
         # CLIENT PAUSE
         self.postponed: list[Session] = []
         self.cron_paused = False  # DEBUG PAUSE-CRON: no active expiry
@@ -329,17 +331,13 @@ class Hub:
     def block(self, session: Session, block: Block, command: Command, argv: Argv) -> None:
         now = self.ctx.now()
         index = session.db.index
-        waiting = Waiting(block, command, argv, [(index, key) for key in dict.fromkeys(block.keys)], now)
+        waiting = Waiting(block, command, argv, [(index, key) for key in dict.fromkeys(block.keys)])
         session.waiting = waiting
         for where in waiting.keys:
             self._blocked.setdefault(where, OrderedDict())[session] = None
         if block.timeout > 0:
-
-            def time_over() -> None:
-                if session.waiting is waiting:
-                    self.unblock(session, None)
-
-            self.call_at(now + max(1, round(block.timeout * 1000)), time_over)
+            deadline = now + max(1, round(block.timeout * 1000))
+            waiting.timer = self.call_at(deadline, lambda: self.unblock(session, None))
         self.relisten()
 
     def _unblock(self, session: Session) -> Waiting | None:
@@ -347,6 +345,8 @@ class Hub:
         waiting, session.waiting = session.waiting, None
         if waiting is None:
             return None
+        if waiting.timer is not None:
+            self._cancel(waiting.timer)
         for where in waiting.keys:
             queue = self._blocked.get(where)
             if queue is not None:
@@ -481,6 +481,15 @@ class Hub:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def _cancel(self, timer: Timer) -> None:
+        """Do not make that call. O(1) on average: a worker that is served before its time cancels for each job."""
+        timer.call = None
+        self._cancelled += 1
+        if self._cancelled > _MOST_CANCELLED and self._cancelled > len(self._timers) // 2:
+            self._timers = [each for each in self._timers if each.call is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
     def next_timer_ms(self) -> int | None:
         """When ``run_timers`` has something to do, or None."""
         timers = self._timers
@@ -503,9 +512,8 @@ class Hub:
     def run_timers(self) -> None:
         """Make the calls whose time has come; expire a slice of what is due."""
         now = self.ctx.now()
-        timers = self._timers
-        while timers and timers[0].at_ms <= now:
-            call = heapq.heappop(timers).call
+        while self._timers and self._timers[0].at_ms <= now:
+            call = heapq.heappop(self._timers).call
             if call is not None:
                 call()
         if self._expires_actively:

@@ -27,7 +27,7 @@ from kvstore.errors import StoreError
 from kvstore.resp import RequestParser
 
 if TYPE_CHECKING:
-    from kvstore.commands.hub import Hub
+    from kvstore.commands.hub import Hub, Timer
     from kvstore.engine.database import Database
 
 
@@ -67,16 +67,14 @@ class Transport(Protocol):
 class Waiting:
     """A blocked command: what it waits for, and how to try again."""
 
-    __slots__ = ("argv", "block", "command", "keys", "since_ms")
+    __slots__ = ("argv", "block", "command", "keys", "timer")
 
-    def __init__(
-        self, block: Block, command: Command, argv: Argv, keys: list[tuple[int, bytes]], since_ms: int
-    ):
+    def __init__(self, block: Block, command: Command, argv: Argv, keys: list[tuple[int, bytes]]):
         self.block = block
         self.command = command
         self.argv = argv
         self.keys = keys
-        self.since_ms = since_ms
+        self.timer: Timer | None = None  # when its time is over
 
 
 class Session:
@@ -279,10 +277,12 @@ class Session:
         """Run one request of a client in this process, and all that follows from it; the reply."""
         hub = self.hub
         before, hub.current = hub.current, self
-        reply = self.execute(argv)
-        if hub.pending and before is None:
-            hub.drain()
-        hub.current = before
+        try:
+            reply = self.execute(argv)
+            if hub.pending and before is None:
+                hub.drain()
+        finally:  # a program may be interrupted in the middle of a command, and go on
+            hub.current = before
         return reply
 
     def execute(self, argv: Argv, table: Table | None = None) -> Any:

@@ -24,6 +24,7 @@ NORMAL = "normal"
 MULTI = "multi"  # between MULTI and EXEC
 SUBSCRIBED = "subscribed"  # RESP2 client with subscriptions
 NOAUTH = "noauth"  # has yet to log in
+EXECUTING = "executing"  # the queued commands of an EXEC
 SCRIPT = "script"  # the calls of a running script
 
 # Features of a hub that change what commands do; each is in ``Hub.features`` while it is needed.
@@ -150,6 +151,8 @@ class Table(dict[bytes, Entry]):
             return _limited(self.hub, command, run, evict=False) if LIMITED in features else run
         if self.mode == MULTI and command.name not in RUN_IN_MULTI:
             run = _queueing(self.codec, command)
+        if self.mode == EXECUTING:
+            return run  # EXEC has been asked already, and is one unit: nothing of it waits
         if command.name in _PROTECTED:
             run = _protected(self.hub, command, run, _PROTECTED[command.name])
         if PAUSED_ALL in features or PAUSED_WRITES in features:

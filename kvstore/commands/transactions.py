@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import OK, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Command, CommandRejected, Family, Run, keys_at
-from kvstore.commands.tables import NORMAL
+from kvstore.commands.tables import EXECUTING
 from kvstore.errors import ResponseError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         execute, hub = session.execute, session.hub
         replies = []
         for words in queue:
-            reply = execute(words, hub.table(session.codec, NORMAL, session.no_touch))
+            reply = execute(words, hub.table(session.codec, EXECUTING, session.no_touch))
             replies.append(codec.nothing if reply is NO_REPLY else reply)
         return codec.array(replies)
     finally:

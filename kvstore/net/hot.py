@@ -10,7 +10,7 @@ Must not know: what commands do.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvstore.commands.session import Session, run_each
@@ -23,19 +23,35 @@ if TYPE_CHECKING:
     from kvstore.net.server import Server
 
 
-def make_reader(server: Server) -> Callable[[list[tuple[int, int]]], None]:
-    """The function that a loop calls with what is ready."""
+def make_reader(server: Server) -> tuple[Callable[[list[tuple[int, int]]], None], Callable[[], None]]:
+    """The function that a loop calls with what is ready, and one that runs what it has yet to run."""
     plain_get = server.plain.get
     hub, loop, host = server.hub, server.loop, server.hub.host
     unsent = loop.unsent
+    pending: Iterator[tuple[Session, list[bytes]]] = iter(())
+
+    def run_rest() -> None:
+        while True:
+            try:
+                run_each(hub, pending)
+                return
+            except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
+                LOGGER.exception("internal error while serving a client")
+                if hub.current is not None:
+                    hub.current.close_transport()
+                    hub.current = None
 
     def read(ready: list[tuple[int, int]]) -> None:
+        nonlocal pending
         now = loop.now_ms
         received = 0
         jobs: list[tuple[Session, list[bytes]]] = []
         for fd, events in ready:
             connection = plain_get(fd)
             if connection is None or events != READ:
+                if jobs:
+                    pending, jobs = iter(jobs), []
+                    run_rest()
                 loop.dispatch(fd, events)
                 continue
             try:
@@ -56,20 +72,15 @@ def make_reader(server: Server) -> Callable[[list[tuple[int, int]]], None]:
                         connection.due = True
                         unsent.append(connection)
                     continue
+            if jobs:
+                pending, jobs = iter(jobs), []
+                run_rest()
             connection.take(data)
         host.input_bytes += received
         pending = iter(jobs)
-        while True:
-            try:
-                run_each(hub, pending)
-                return
-            except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
-                LOGGER.exception("internal error while serving a client")
-                if hub.current is not None:
-                    hub.current.close_transport()
-                    hub.current = None
+        run_rest()
 
-    return read
+    return read, run_rest
 
 
 def make_sender(server: Server) -> Callable[[list[Connection]], None]:

@@ -69,12 +69,18 @@ class Listener:
                 sock, peer = self._sock.accept()
             except OSError:  # nobody is left, or went away, or no file is left: the backlog keeps the rest
                 return
-            if self.path is not None:
-                self._accept(sock, f"{self.path}:0", True)
-            else:
-                host = peer[0].removeprefix("::ffff:")
-                local = host.startswith("127.") or host == "::1"
-                self._accept(sock, show_address(host, peer[1]), local)
+            try:
+                self._take(sock, peer)
+            except OSError:  # it is gone already
+                sock.close()
+
+    def _take(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        if self.path is not None:
+            self._accept(sock, f"{self.path}:0", True)
+        else:
+            host = peer[0].removeprefix("::ffff:")
+            local = host.startswith("127.") or host == "::1"
+            self._accept(sock, show_address(host, peer[1]), local)
 
     def close(self) -> None:
         """Stop listening; a socket file goes, unless it is another server's by now."""

@@ -129,6 +129,8 @@ class Loop:
         # What a turn does with what is ready, and with ``unsent``; a server puts faster ones here.
         self.read: Callable[[list[tuple[int, int]]], None] = self._read
         self.send: Callable[[list[Any]], None] = self._send
+        # Runs what has been read in this turn and has yet to run; for ``serve_others``, set by such a reader.
+        self.run_rest: Callable[[], None] = lambda: None
         self.now_ms = 0  # the time of this turn
         self.running = False
 
@@ -212,10 +214,14 @@ class Loop:
 
     def serve_others(self, but: int) -> bool:
         """Within a command that takes too long: one look at the sockets, all but that one's. Whether to go on."""
+        self.run_rest()  # first, as the requests of each client run in order
         for fd, events in self._poller.poll(0):
             if fd in self._handlers and fd != but:
                 self._handlers[fd].ready(events)
+        waiting = self.unsent[:]
         self.flush()
+        for sender in waiting:
+            sender.wake()  # the reply to the command that takes so long is still to come
         return self.running
 
     def _read(self, ready: list[tuple[int, int]]) -> None:
@@ -241,9 +247,21 @@ class Loop:
         if unsent:
             for hook in self.before_send:
                 hook()
-            self.send(unsent)
+            try:
+                self.send(unsent)
+            except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
+                LOGGER.exception("internal error while sending")
+                self._send_apart(unsent)
             self.counts.writes += len(unsent)
             unsent.clear()
+
+    @staticmethod
+    def _send_apart(unsent: list[Any]) -> None:
+        for sender in unsent:
+            try:
+                sender.flush()
+            except Exception:
+                sender.close()
 
     def _drain_wakes(self) -> None:
         try:

@@ -86,7 +86,8 @@ class Server:
         self.listeners: dict[str, list[Listener]] = {}  # by "tcp", "unix", "tls"
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
-        self.loop.read, self.loop.send = make_reader(self), make_sender(self)
+        self.loop.read, self.loop.run_rest = make_reader(self)
+        self.loop.send = make_sender(self)
         self._follow()
 
     # -- configuration -----------------------------------------------------------------------------
