@@ -280,6 +280,21 @@ class TestActiveExpiry:
         db.expire_due()
         assert not db._data
 
+    def test_deadlines_that_are_taken_back_leave_nothing_behind(
+        self, db: Database, clock: ManualClock
+    ) -> None:
+        for n in range(1000):
+            db.set(f"lock{n}", "v", ex=3600)
+            db.set("cache", "v")
+            db.expire("cache", 86_400 - n)
+            db.expire("cache", 80_000 - n)
+            db.delete(f"lock{n}")
+            clock.advance(ms=200)
+        db.check()
+        due = db._due
+        assert list(due._buckets.values()) == [{b"cache"}]
+        assert len(due._heap) < 100
+
     def test_switched_off_it_deletes_nothing(self, db: Database, clock: ManualClock) -> None:
         db.set("a", "1", px=1)
         db.ctx.active_expire = False

@@ -298,6 +298,27 @@ def test_a_key_that_was_replaced_leaves_nothing_behind(db: Database) -> None:
     db.check()
 
 
+def test_hashes_that_are_deleted_leave_nothing_behind(db: Database) -> None:
+    for n in range(500):
+        db.hset("h", "f", "v")
+        db.hexpire("h", 9000 - n, "f")
+        db.hexpire("h", 8000 - n, "f")
+        db.delete("h")
+        advance(db, 200)
+    assert db._timed is not None and not db._timed and not db._timed.due._buckets
+    db.check()
+
+
+def test_keys_hides_a_hash_whose_fields_are_all_due_and_deletes_no_others(db: Database) -> None:
+    db.ctx.active_expire = False
+    for key in ("a", "b"):
+        db.hset(key, "f", "v")
+    db.hpexpire("a", 1, "f")
+    db.set("s", "v", px=1)
+    advance(db, 5000)
+    assert (db.keys(), db.dbsize()) == ([b"b"], 2)
+
+
 def test_encoding_tells_of_deadlines(db: Database) -> None:
     db.hset("h", "a", 1)
     db.hexpire("h", 10, "a")

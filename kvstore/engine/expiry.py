@@ -2,10 +2,11 @@
 
 Invariant: a key with a deadline has an entry in a bucket that comes up no later than the deadline.
 An extended deadline leaves its entry where it is, and the entry moves when its bucket comes up; so a
-key whose deadline is extended a million times has one entry. Persisted and deleted keys leave stale
-entries, which are dropped when the bucket comes up.
+key whose deadline is extended a million times has one entry. A deadline that is taken back takes its
+entry with it, unless the deadline was extended: then the entry, which is stale, stays until its bucket
+comes up.
 
-Costs: file O(log buckets); take_due O(1) an entry. A bucket is 128 ms wide: that is how late an
+Costs: file, drop O(log buckets) amortised; take_due O(1) an entry. A bucket is 128 ms wide: that is how late an
 expired key may be deleted physically (it is invisible from its deadline on).
 
 Must not know: the data.
@@ -16,6 +17,8 @@ from __future__ import annotations
 import heapq
 
 BUCKET_SHIFT = 7  # 2**7 ms
+# Numbers of emptied buckets that the heap may hold before it is worth rebuilding.
+_SLACK = 64
 
 
 class DueBuckets:
@@ -37,8 +40,21 @@ class DueBuckets:
         else:
             bucket.add(key)
 
+    def drop(self, key: bytes, deadline_ms: int) -> None:
+        """Forget ``key``, which had this deadline, if it is filed there."""
+        number = deadline_ms >> BUCKET_SHIFT
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            return
+        bucket.discard(key)
+        if not bucket:
+            del self._buckets[number]
+            if len(self._heap) > 2 * len(self._buckets) + _SLACK:
+                self._heap[:] = self._buckets
+                heapq.heapify(self._heap)
+
     def next_ms(self) -> int | None:
-        """The end of the earliest bucket, or None when nothing is filed."""
+        """The end of the earliest bucket, which may be empty by now, or None when nothing is filed."""
         return (self._heap[0] + 1) << BUCKET_SHIFT if self._heap else None
 
     def take_due(self, now_ms: int, most: int) -> list[bytes]:
@@ -46,11 +62,11 @@ class DueBuckets:
         taken: list[bytes] = []
         heap, last_passed = self._heap, (now_ms >> BUCKET_SHIFT) - 1
         while heap and heap[0] <= last_passed and len(taken) < most:
-            bucket = self._buckets[heap[0]]
+            bucket = self._buckets.get(heap[0])
             while bucket and len(taken) < most:
                 taken.append(bucket.pop())
             if not bucket:
-                del self._buckets[heapq.heappop(heap)]
+                self._buckets.pop(heapq.heappop(heap), None)
         return taken
 
     def peek_bucket_of(self, now_ms: int) -> list[bytes]:
@@ -62,8 +78,9 @@ class DueBuckets:
         self._heap.clear()
 
     def check(self, expires: dict[bytes, int]) -> None:
-        # The heap names each bucket once.
-        assert sorted(self._heap) == sorted(self._buckets)
+        # The heap names every bucket, and no bucket is empty.
+        assert self._buckets.keys() <= set(self._heap)
+        assert all(self._buckets.values())
         # Every deadline is met by an entry in time.
         earliest: dict[bytes, int] = {}
         for number, bucket in self._buckets.items():

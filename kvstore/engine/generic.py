@@ -204,14 +204,15 @@ class Generic(Keyspace):
     def keys(self, pattern: KeyT = "*", **kwargs: Any) -> list[bytes]:
         """All keys that match the glob. O(all keys)."""
         match = compile_scan_glob(to_bytes(pattern))
-        if self._timed:
-            self._expire_all_due()
-        data, expires = self._data, self._expires
+        data, expires, timed = self._data, self._expires, self._timed
         found = list(data) if match is None else [key for key in data if match(key)]
         if expires:
             now = self.ctx.now()
             deadline, never = expires.get, now + 1
             found = [key for key in found if deadline(key, never) > now]
+        if timed:
+            peek = self._peek
+            found = [key for key in found if key not in timed or peek(key) is not None]
         return found
 
     def randomkey(self, **kwargs: Any) -> bytes | None:

@@ -4,7 +4,8 @@ Invariants
 - A field whose deadline has passed is gone for every caller: a lookup of its key removes it first and
   commits the removal as HDEL, and as the end of the key where it was the last field.
 - ``_timed``, made with the first deadline, names each hash that has one, with a time no later than the
-  hash's earliest; what it names beside those is stale and goes when it is met. It is what lookups ask.
+  hash's earliest; what it names beside those (a hash that was overwritten, or whose deadlines were taken
+  back) is stale and goes when it is met. It is what lookups ask.
 
 Costs: O(log n) a deadline set or due.
 
@@ -55,8 +56,14 @@ class TimedHashes(dict[bytes, int]):
         self.due = DueBuckets()
 
     def put(self, key: bytes, deadline_ms: int) -> None:
+        self.remove(key)
         self[key] = deadline_ms
         self.due.file(key, deadline_ms)
+
+    def remove(self, key: bytes) -> None:
+        deadline_ms = self.pop(key, None)
+        if deadline_ms is not None:
+            self.due.drop(key, deadline_ms)
 
 
 def field_deadline(word: object, unit_ms: int, base_ms: int, command: str) -> int:
@@ -91,7 +98,7 @@ class HashExpiry(Hashes):
         deadlines = found.deadlines if type(found) is Hash else None
         soonest = None if deadlines is None else deadlines.soonest()
         if type(found) is not Hash or deadlines is None or soonest is None:
-            del timed[key]
+            self._forget_parts(key)
             return False
         if soonest > now:
             timed.put(key, soonest)
@@ -104,10 +111,14 @@ class HashExpiry(Hashes):
         self.ctx.stats.expired_fields += len(gone)
         soonest = deadlines.soonest()
         if soonest is None:
-            del timed[key]
+            self._forget_parts(key)
         else:
             timed.put(key, soonest)
         return self._fields_gone(key, found, gone, "hexpired")
+
+    def _forget_parts(self, key: bytes) -> None:
+        if self._timed is not None:
+            self._timed.remove(key)
 
     def expire_due(self, most: int = 1 << 62) -> int:
         """As for keys, and for hashes with due fields."""
@@ -125,7 +136,7 @@ class HashExpiry(Hashes):
     def _expire_all_due(self) -> None:
         super()._expire_all_due()
         timed = self._timed
-        if timed:
+        if timed and self.ctx.active_expire:
             self.expire_due()
             for key in timed.due.peek_bucket_of(self.ctx.now()):
                 if key in timed:

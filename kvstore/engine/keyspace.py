@@ -218,6 +218,8 @@ class Keyspace:
         del self._data[key]
         if key in self._expires:
             self._clear_deadline(key)
+        if self._timed is not None and key in self._timed:
+            self._forget_parts(key)
         if self._order is not None:
             self._order.removed(key)
         if self._access is not None:
@@ -238,6 +240,8 @@ class Keyspace:
         self._expires[key] = deadline_ms
         if before is None or deadline_ms < before:
             due = self._due
+            if before is not None:
+                due.drop(key, before)
             due.file(key, deadline_ms)
             if before is None and self._volatile is not None:
                 self._volatile.added(key)
@@ -246,8 +250,10 @@ class Keyspace:
 
     def _clear_deadline(self, key: bytes) -> bool:
         """Let a key live on; True if it had a deadline. The caller commits."""
-        if self._expires.pop(key, None) is None:
+        deadline = self._expires.pop(key, None)
+        if deadline is None:
             return False
+        self._due.drop(key, deadline)
         if self._volatile is not None:
             self._volatile.removed(key)
         return True
@@ -261,6 +267,10 @@ class Keyspace:
 
     def _expire_parts(self, key: bytes) -> bool:
         """Remove the due parts of the value at ``key``, which is in ``_timed``; True if the key went too."""
+        raise NotImplementedError  # by the family that fills _timed
+
+    def _forget_parts(self, key: bytes) -> None:
+        """Take ``key`` out of ``_timed``: its value, or what expired of it, is gone."""
         raise NotImplementedError  # by the family that fills _timed
 
     def _expire(self, key: bytes) -> None:
