@@ -32,6 +32,7 @@ class ServerThread:
         self._server = Server(store.ctx, config)
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
+        self._begun = threading.Event()  # _thread_id is known, or never will be
         self._done = threading.Event()
         self._lock = threading.Lock()  # between close() and call(): nothing is asked of a loop that is gone
         self._asked: set[Future[Any]] = set()
@@ -71,6 +72,7 @@ class ServerThread:
         if self._thread is None and not self._done.is_set():
             self._thread = threading.Thread(target=self.run, name="kvstore-server", daemon=True)
             self._thread.start()
+            self._begun.wait()  # until then call() and close() would take it for one that does not run
         return self
 
     def run(self) -> None:
@@ -79,6 +81,7 @@ class ServerThread:
             if self._thread_id is not None or self._done.is_set():
                 raise StoreError("the server has been started before")
             self._thread_id = threading.get_ident()
+        self._begun.set()
         try:
             self._server.loop.run()
         finally:
@@ -87,6 +90,7 @@ class ServerThread:
     def _finish(self) -> None:
         with self._lock:
             self._done.set()
+            self._begun.set()
             asked, self._asked = self._asked, set()
         for future in list(asked):
             future.cancel()

@@ -635,6 +635,22 @@ def test_a_wrong_directive_or_address_raises_and_leaves_nothing_open(path: str) 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_started_server_runs_on_its_own_thread_however_late_that_begins(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateThread(threading.Thread):
+        def run(self) -> None:
+            time.sleep(0.1)
+            super().run()
+
+    monkeypatch.setattr("kvstore.serving.threading.Thread", LateThread)
+    with serve(unix=path) as server:
+        assert server.is_running
+        assert server.call(lambda store: threading.get_ident()) != threading.get_ident()
+    with serve(unix=path):
+        pass  # closed at once, with nothing left to run
+
+
 def test_a_call_that_is_too_late_is_refused_not_lost(path: str) -> None:
     server = serve(unix=path).start()
     results: list[object] = []
