@@ -41,6 +41,25 @@ def encoding(db: Database, key: bytes) -> str:
     return TYPES[type(value)].encoding(value, db.ctx.limits)
 
 
+@pytest.mark.parametrize("key", ["h", "s", "z"])
+def test_draws_are_refused_before_they_fill_the_memory(db: Database, key: str) -> None:
+    db.hset("h", "a", 1)
+    db.sadd("s", "a")
+    db.zadd("z", {"a": 1})
+    draw: Any = {"h": db.hrandfield, "s": db.srandmember, "z": db.zrandmember}[key]
+    assert draw("nothing", -(2**63) + 1) == []
+    assert draw(key, 2**63 - 1) == [b"a"]
+    for count in (-(2**63) + 1, -(2**40)):
+        with pytest.raises(ResponseError, match=r"^ERR value is out of range$"):
+            draw(key, count)
+    with pytest.raises(ResponseError, match="value must between -9223372036854775807 and"):
+        draw("nothing", -(2**63))
+    if key != "s":
+        assert draw("nothing", -(2**62) + 1, True) == []
+        with pytest.raises(ResponseError, match=r"^ERR value is out of range$"):
+            draw("nothing", -(2**62), True)
+
+
 class TestAdding:
     def test_zadd_counts_what_is_new_and_ch_what_changed(self, sized: Database) -> None:
         assert sized.zadd("z", {"a": 1, "b": 2}) == 2

@@ -17,7 +17,8 @@ from kvstore.commands.registry import (
 )
 from kvstore.commands.scan import SCANNED, flat, parse_cursor, scan_options
 from kvstore.engine.database import Database
-from kvstore.engine.hashes import draw_count, scan_fields
+from kvstore.engine.draws import draw_count
+from kvstore.engine.hashes import scan_fields
 from kvstore.engine.types.hash import Hash
 from kvstore.errors import SYNTAX, ResponseError, err
 from kvstore.resp import BULK_HEADERS

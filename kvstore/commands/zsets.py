@@ -29,6 +29,7 @@ from kvstore.commands.registry import (
 from kvstore.commands.scan import SCANNED, flat, parse_cursor, scan_options
 from kvstore.commands.timeout import parse_timeout
 from kvstore.engine.database import Database
+from kvstore.engine.draws import draw_count
 from kvstore.engine.types.zset import ZSet
 from kvstore.engine.zset_algebra import (
     AGGREGATES,
@@ -45,7 +46,7 @@ from kvstore.engine.zset_algebra import (
     union,
 )
 from kvstore.engine.zset_ranges import LEX, LIMIT_WITH_RANK, RANK, SCORE, Span, parse_bounds
-from kvstore.engine.zsets import CH, GT, INCR, LT, NX, XX, draw_count, scan_zset
+from kvstore.engine.zsets import CH, GT, INCR, LT, NX, XX, scan_zset
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_float, as_int, format_double, format_double17, parse_float
 from kvstore.resp import (

@@ -6,9 +6,9 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from random import Random
 from typing import Any
 
+from kvstore.engine.draws import draw_count, draw_one, draw_several
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.strings import pairs_of, words_of
 from kvstore.engine.types.hash import Hash, expire_effects
@@ -24,11 +24,8 @@ from kvstore.numbers import (
     parse_long_double,
 )
 
-# Up to this size a draw lists the fields instead of keeping an order of them.
-_FEW = 128
 # COUNT of a scan that names none.
 _SCAN_COUNT = 10
-_MOST_DRAWN = INT64_MAX // 2
 
 
 class Hashes(Keyspace):
@@ -282,17 +279,15 @@ class Hashes(Keyspace):
 
     def _hrandfield(self, key: bytes) -> bytes | None:
         found = self._read_as(key, Hash)
-        return None if found is None else _drawn(found, -1, self.ctx.random)[0]
+        return None if found is None else draw_one(found, self.ctx)
 
     def _hrandfields(self, key: bytes, count: Any, with_values: bool) -> list[tuple[bytes, ...]]:
         """HRANDFIELD with a count: tuples of a field, or of a field and its value."""
-        most = draw_count(count)
-        if with_values and not -_MOST_DRAWN <= most <= _MOST_DRAWN:
-            raise err("value is out of range")
+        most = draw_count(count, with_values)
         found = self._read_as(key, Hash)
         if found is None or not most:
             return []
-        fields = _drawn(found, most, self.ctx.random)
+        fields = list(found) if most >= len(found) else draw_several(found, most, self.ctx)
         return [(field, found[field]) for field in fields] if with_values else [(field,) for field in fields]
 
     def hscan(
@@ -324,33 +319,6 @@ class Hashes(Keyspace):
         if most < 1:
             raise ResponseError("ERR syntax error")
         return scan_fields(found, at, None if match is None else to_bytes(match), most)
-
-
-def _drawn(found: Hash, count: int, random: Random) -> list[bytes]:
-    """Up to ``count`` different random fields, or ``-count`` independent draws."""
-    size = len(found)
-    if count >= size:
-        return list(found)
-    if count < 0:
-        if size <= _FEW:
-            return random.choices(list(found), k=-count)
-        draw = found.scan_order().draw
-        return [draw(random.randrange) for _ in range(-count)]
-    if size <= _FEW or count > size // 3:
-        return random.sample(list(found), count)
-    draw = found.scan_order().draw
-    drawn: dict[bytes, None] = {}
-    while len(drawn) < count:
-        drawn[draw(random.randrange)] = None
-    return list(drawn)
-
-
-def draw_count(word: Any) -> int:
-    """The count of HRANDFIELD. Raises ResponseError."""
-    count = as_int(word)
-    if count == INT64_MIN:
-        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
-    return count
 
 
 def field_words(

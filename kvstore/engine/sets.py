@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kvstore.engine.draws import draw_count, draw_one, draw_several
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.types.set import HASHTABLE, INTSET, LISTPACK, Set, filled
 from kvstore.errors import NOT_POSITIVE, SYNTAX, ResponseError, WrongTypeError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int
 
-# Sets up to this size are drawn from by listing them.
-_FEW = 32
 # COUNT of a scan that names none.
 _SCAN_COUNT = 10
 # An SPOP that takes this many times the members that stay moves those, rather than the others.
@@ -159,7 +158,7 @@ class Sets(Keyspace):
             found = self._write_as(key, Set)
             if found is None:
                 return None
-            member = self._draw_one(found)
+            member = draw_one(found, self.ctx)
             found.drop(member)
             self._commit_removal(key, found, "spop", (member,))
             return member
@@ -170,7 +169,7 @@ class Sets(Keyspace):
         if found is None or most == 0:
             return []
         if most < len(found):
-            gone = self._draw(found, most)
+            gone = draw_several(found, most, self.ctx)
             for member in gone:
                 found.drop(member)
             if found.encoding == HASHTABLE and len(found) * _KEEP_FEW <= most:
@@ -190,39 +189,17 @@ class Sets(Keyspace):
     def srandmember(self, name: KeyT, number: int | None = None) -> bytes | list[bytes] | None:
         """A random member, or None; with ``number`` that many different ones. O(1) a member.
 
-        A negative ``number`` draws each time from all members. Raises WrongTypeError.
+        A negative ``number`` draws each time from all members.
+        Raises WrongTypeError; ResponseError for a ``number`` out of range.
         """
         if number is None:
             found = self._read_as(to_bytes(name), Set)
-            return None if found is None else self._draw_one(found)
-        most = as_int(number)
-        if most == -(1 << 63):
-            raise err(f"value is out of range, value must between {-(1 << 63) + 1} and {(1 << 63) - 1}")
+            return None if found is None else draw_one(found, self.ctx)
+        most = draw_count(number)
         found = self._read_as(to_bytes(name), Set)
-        return [] if found is None or most == 0 else self._draw(found, most)
-
-    def _draw_one(self, found: Set) -> bytes:
-        if len(found) <= _FEW and found.order is None:
-            return self.ctx.random.choice(list(found))
-        return found.scan_order().draw(self.ctx.randbelow)
-
-    def _draw(self, found: Set, count: int) -> list[bytes]:
-        """Up to ``count`` different random members, or ``-count`` independent draws."""
-        size, random = len(found), self.ctx.random
-        if count >= size:
-            return found.listed()
-        if count < 0:
-            if size <= _FEW:
-                return random.choices(list(found), k=-count)
-            draw, below = found.scan_order().draw, self.ctx.randbelow
-            return [draw(below) for _ in range(-count)]
-        if size <= _FEW or count > size // 3:
-            return random.sample(list(found), count)
-        draw, below = found.scan_order().draw, self.ctx.randbelow
-        drawn: dict[bytes, None] = {}
-        while len(drawn) < count:
-            drawn[draw(below)] = None
-        return list(drawn)
+        if found is None or most == 0:
+            return []
+        return found.listed() if most >= len(found) else draw_several(found, most, self.ctx)
 
     def sscan(
         self, name: KeyT, cursor: int = 0, match: KeyT | None = None, count: int | None = None

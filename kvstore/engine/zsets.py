@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kvstore.engine.blocking import refuse_for_ever
+from kvstore.engine.draws import check_draws, draw_count
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.types.zset import ZSet
@@ -368,7 +369,8 @@ class SortedSets(SortedSetAlgebra):
         """A member drawn at random, or None; with ``count`` a list of as many different ones, or of
         ``-count`` draws where it is negative; ``withscores``: a flat list with printed scores.
 
-        O(1) a member, or O(n) where most of them are taken.
+        O(1) a member, or O(n) where most of them are taken. Raises WrongTypeError; ResponseError for a
+        ``count`` out of range.
         """
         name = to_bytes(key)
         if count is None:
@@ -395,6 +397,7 @@ class SortedSets(SortedSetAlgebra):
         elif count == -1:
             drawn = [random.randrange(size)]
         else:
+            check_draws(count)
             drawn = random.choices(range(size), k=-count)
         scores = zset.scores
         if len(drawn) * 8 > size:
@@ -469,17 +472,6 @@ def _pop_count(count: Any) -> int:
     number = as_int(count, NOT_POSITIVE)
     if number < 0:
         raise ResponseError(NOT_POSITIVE)
-    return number
-
-
-def draw_count(count: Any, withscores: bool) -> int:
-    """The count of a draw. Raises ResponseError where the server could not hold the reply's length."""
-    number = as_int(count)
-    most = (1 << 63) - 1
-    if number < -most:
-        raise err(f"value is out of range, value must between {-most} and {most}")
-    if withscores and not -most // 2 <= number <= most // 2:
-        raise err("value is out of range")
     return number
 
 
