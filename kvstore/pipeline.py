@@ -140,6 +140,10 @@ class Pipeline:
     close = reset
     discard = reset
 
+    def __del__(self) -> None:
+        if self.__dict__.get("_session") is not None:
+            self.reset()
+
 
 def run_transaction(
     store: Store,

@@ -137,6 +137,10 @@ class PubSub:
         """Leave everything for good."""
         self._session.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_session"):
+            self.close()  # or messages would go on gathering
+
     def __enter__(self) -> PubSub:
         return self
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kvstore.commands import settings
 from kvstore.commands.config import Config
 from kvstore.errors import StoreError
 from kvstore.net.server import Server
@@ -30,6 +31,7 @@ class ServerThread:
     def __init__(self, config: Config, store: Store, free_port: bool):
         self.store = store
         self._server = Server(store.ctx, config)
+        store.join(self._server.hub)
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
         self._begun = threading.Event()  # _thread_id is known, or never will be
@@ -177,12 +179,14 @@ def serve(
 
     ``unix``: path of a Unix socket. ``port``: a TCP port, 0 for any that is free; without both, a free
     one. It listens on 127.0.0.1 unless ``bind`` says otherwise. ``store``: one made with
-    ``check_same_thread=False``; by default a new one. Other keywords are directives of the
+    ``check_same_thread=False``, whose limits hold on; by default a new one. Other keywords are directives of the
     configuration, with underscores for hyphens: ``maxmemory="100mb"``. It serves from ``start()``, from
     the start of a ``with`` block, or in ``run()``; clients may connect before.
     Raises ConfigError for a directive and ListenError for an address that cannot be used.
     """
     config = Config()
+    if store is not None:
+        settings.adopt(config, store.ctx)
     config.assign("bind", "127.0.0.1")
     for name, value in directives.items():
         config.assign(name, value)

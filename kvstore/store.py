@@ -64,7 +64,15 @@ class Store(EngineStore):
 
         session = Session(self._hub, TREE2)
         session.db = self
+        session.log_in()  # whoever has the Store needs no password
         return session
+
+    def join(self, hub: Hub) -> None:
+        """Be among the clients of a server of this store: its subscribers get what is published here."""
+        for database in (self, *self.ctx.databases.values()):
+            if isinstance(database, Store):
+                database.close()
+                database._hub_made = hub
 
     def _adopt(self, ctx: Any, index: int) -> None:
         super()._adopt(ctx, index)
@@ -227,6 +235,7 @@ class Store(EngineStore):
         """Close the clients and subscriptions that this object made."""
         if self._client_made is not None:
             self._client_made.close()
+            self._client_made.connection_pool.disconnect()  # redis-py leaves a pool that it was given
             self._client_made = None
         if self._session_made is not None:
             self._session_made.close()

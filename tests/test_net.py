@@ -763,3 +763,34 @@ def test_a_peer_that_is_gone_at_once_does_not_keep_others_from_being_accepted(pa
             assert other.read_reply_bytes() == b"+PONG\r\n"
             with pytest.raises((ConnectionError, EOFError)):
                 gone.call("PING")
+
+
+def test_a_store_that_is_served_keeps_its_limits_and_reaches_subscribers(path: str) -> None:
+    store = kvstore.Store(check_same_thread=False, maxmemory=5_000_000, databases=3)
+    before = store.client()
+    before.ping()
+    with kvstore.serve(unix=path, store=store, requirepass="secret") as server, RawClient(path) as client:
+        assert client.call("AUTH", "secret") == b"+OK\r\n"
+        assert b"5000000" in client.call("CONFIG", "GET", "maxmemory")
+        assert client.call("SELECT", "3").startswith(b"-ERR DB index")
+        client.call("SUBSCRIBE", "news")
+        for database in (0, 1):
+            assert server.call(lambda store, at=database: store.database(at).publish("news", at)) == 1
+            assert b"message" in client.read_reply_bytes()
+    assert store.ctx.evictor.maxmemory == 5_000_000
+
+
+def test_clients_need_not_log_in_any_more_once_there_is_no_password(path: str) -> None:
+    with running(path, requirepass="secret") as server, RawClient(path) as client:
+        with RawClient(path) as admin:
+            assert client.call("PING").startswith(b"-NOAUTH")
+            assert admin.call("AUTH", "secret") == b"+OK\r\n"
+            assert admin.call("CONFIG", "SET", "requirepass", "") == b"+OK\r\n"
+            assert client.call("PING") == b"+PONG\r\n"
+            assert client.call("ECHO", "x" * 100_000).startswith(b"$100000\r\n")
+            assert admin.call("CONFIG", "SET", "requirepass", "other") == b"+OK\r\n"
+            assert admin.call("PING") == b"+PONG\r\n"
+            assert client.call("PING").startswith(b"-NOAUTH")
+            assert client.call("AUTH", "other") == b"+OK\r\n"
+            assert client.call("PING") == b"+PONG\r\n"
+        assert server.limits.output == 1024

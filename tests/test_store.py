@@ -453,3 +453,18 @@ def test_an_interrupted_command_leaves_nothing_behind() -> None:
             store.call("ECHO", "x")
         store.call("SET", "k", "v")
         assert subscriber.get_message() is not None
+
+
+def test_what_nobody_keeps_leaves_no_session_behind() -> None:
+    store = Store()
+    sessions = store._hub.sessions
+    subscriber, pipe = store.pubsub(), store.pipeline()
+    subscriber.subscribe("news")
+    pipe.watch("k")
+    store.client().ping()
+    store.ping()
+    assert len(sessions) == 4
+    del subscriber, pipe
+    assert store.publish("news", "x") == 0
+    store.close()
+    assert not sessions

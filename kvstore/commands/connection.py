@@ -123,7 +123,7 @@ def hello(session: Session, argv: Argv) -> dict[bytes, Any]:
             raise err(f"Syntax error in HELLO option '{option.decode('utf-8', 'surrogateescape')}'")
     if login is not None:
         _log_in(session, *login)
-    if not session.authenticated:
+    if session.must_log_in:
         raise ResponseError(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
             "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
@@ -169,7 +169,8 @@ def reset(session: Session, argv: Argv) -> str:
     session.name = b""
     session.no_evict = session.no_touch = False
     session.reply = session.out.append
-    session.authenticated = session.parser.authenticated = not hub.needs_auth
+    session.authenticated = not hub.needs_auth
     session.user = b"default"
     session.set_protocol(2)
+    session.check_login()
     return "RESET"

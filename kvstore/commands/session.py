@@ -121,7 +121,6 @@ class Session:
         self.out: list[Any] = []
         self.reply: Callable[[Any], None] = self.out.append
         self.authenticated = not hub.needs_auth
-        self.parser.authenticated = self.authenticated
         self.in_multi = False
         self.queue = []
         self.tx_aborted = False  # a command could not be queued: EXEC answers EXECABORT
@@ -145,7 +144,7 @@ class Session:
         self.no_evict = False
         self.no_touch = False
         hub.attach(self)
-        self.retable()
+        self.check_login()
 
     # -- modes -------------------------------------------------------------------------------------
 
@@ -162,13 +161,18 @@ class Session:
 
     @property
     def mode(self) -> str:
-        if not self.authenticated:
+        if self.must_log_in:
             return NOAUTH
         if self.in_multi:
             return MULTI
         if self.codec.protocol == 2 and self.subscriptions:
             return SUBSCRIBED
         return NORMAL
+
+    @property
+    def must_log_in(self) -> bool:
+        """Whether there is a password that the client has yet to give."""
+        return not self.authenticated and self.hub.needs_auth
 
     @property
     def closing(self) -> bool:
@@ -190,7 +194,12 @@ class Session:
 
     def log_in(self, user: bytes = b"default") -> None:
         self.user = user
-        self.authenticated = self.parser.authenticated = True
+        self.authenticated = True
+        self.check_login()
+
+    def check_login(self) -> None:
+        """Allow what the client may do, as it has logged in, or as there is a password or none any more."""
+        self.parser.authenticated = not self.must_log_in
         self.retable()
 
     # -- requests ----------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ def connect(hub: Hub) -> None:
 
     def password() -> None:
         hub.password = to_bytes(config["requirepass"]) or None
+        for session in hub.sessions.values():
+            session.check_login()
 
     def slow() -> None:
         micros, ms = config["slowlog-log-slower-than"], config["latency-monitor-threshold"]

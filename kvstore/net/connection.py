@@ -296,7 +296,7 @@ class Connection:
     def _over_limit(self, size: int) -> bool:
         """Close the client if it leaves too much unread, now or (soft limit) for too long."""
         session = self.session
-        if not session.authenticated:
+        if session.must_log_in:
             reached = size > UNAUTHENTICATED_OUTPUT
         else:
             limit = self._limits.outputs.pubsub if session.subscriptions else self._limits.outputs.normal
