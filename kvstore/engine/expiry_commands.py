@@ -95,13 +95,11 @@ class Deadlines(Keyspace):
             return False
         if flags and not _wanted(flags, self._expires.get(key), deadline):
             return False
-        self.dirty += 1
         if deadline <= now:
-            self._remove(key)
-            if self.live:
-                self.commit((b"DEL", key), ("del", key))
+            self._delete(key, "del")
         else:
             self._set_deadline(key, deadline)
+            self.dirty += 1
             if self.live:
                 self.commit((b"PEXPIREAT", key, b"%d" % deadline), ("expire", key))
         return True

@@ -123,14 +123,17 @@ class Keyspace:
             or (key in self._expires and self._expire_if_due(key))
             or (self._timed is not None and key in self._timed and self._expire_parts(key))
         ):
-            self.ctx.stats.misses += 1
-            if self.live:
-                self._event("keymiss", key)
+            self._missed(key)
             return None
         if self._on_access is not None:
             self._on_access(key)
         self.ctx.stats.hits += 1
         return value
+
+    def _missed(self, key: bytes) -> None:
+        self.ctx.stats.misses += 1
+        if self.live:
+            self._event("keymiss", key)
 
     def _read_as(self, key: bytes, container: type[T]) -> T | None:
         """As ``_read``; a value of another type is refused with WRONGTYPE."""
@@ -141,17 +144,11 @@ class Keyspace:
 
     def _look(self, key: bytes) -> Value | None:
         """As ``_read``, but this is no use of the key: its access time stays (TTL, TYPE, EXISTS)."""
-        value = self._data.get(key)
-        if (
-            value is None
-            or (key in self._expires and self._expire_if_due(key))
-            or (self._timed is not None and key in self._timed and self._expire_parts(key))
-        ):
-            self.ctx.stats.misses += 1
-            if self.live:
-                self._event("keymiss", key)
-            return None
-        self.ctx.stats.hits += 1
+        value = self._peek(key)
+        if value is None:
+            self._missed(key)
+        else:
+            self.ctx.stats.hits += 1
         return value
 
     def _peek(self, key: bytes) -> Value | None:
@@ -225,6 +222,15 @@ class Keyspace:
         if self._access is not None:
             self._access.pop(key, None)
 
+    def _delete(self, key: bytes, event: str) -> None:
+        """Delete an existing key and commit that."""
+        if self._before_change is not None:
+            self._before_change(key)
+        self._remove(key)
+        self.dirty += 1
+        if self.live:
+            self.commit((b"DEL", key), (event, key))
+
     def _drop_if_empty(self, key: bytes, value: Any) -> bool:
         """Remove the key when its container has become empty; True if so. The caller commits."""
         if value:
@@ -274,23 +280,13 @@ class Keyspace:
         raise NotImplementedError  # by the family that fills _timed
 
     def _expire(self, key: bytes) -> None:
-        if self._before_change is not None:
-            self._before_change(key)
-        self._remove(key)
+        self._delete(key, "expired")
         self.ctx.stats.expired += 1
-        self.dirty += 1
-        if self.live:
-            self.commit((b"DEL", key), ("expired", key))
 
     def _evict(self, key: bytes) -> None:
         """Delete an existing key to make room."""
-        if self._before_change is not None:
-            self._before_change(key)
-        self._remove(key)
+        self._delete(key, "evicted")
         self.ctx.stats.evicted += 1
-        self.dirty += 1
-        if self.live:
-            self.commit((b"DEL", key), ("evicted", key))
 
     def expire_due(self, most: int = 1 << 62) -> int:
         """Delete up to ``most`` keys whose bucket has passed; how many entries were looked at."""

@@ -79,7 +79,7 @@ class NewerStrings(Strings):
             return 0
         if found is None:
             return 0
-        self._delete_read(key)
+        self._delete(key, "del")
         return 1
 
     def msetex(

@@ -191,7 +191,7 @@ class Strings(Keyspace):
                 timed = (b"SET", key, value, b"PXAT", b"%d" % deadline)
                 self.commit(timed, ("set", key), ("expire", key))
         elif key in self._data:
-            self._delete_read(key)
+            self._delete(key, "del")
 
     def _holds(self, condition: bytes, operand: bytes, found: Any) -> bool:
         """Whether the condition of a SET or DELEX holds for what the key has now."""
@@ -236,17 +236,8 @@ class Strings(Keyspace):
         key = to_bytes(name)
         value = self._read_as(key, bytes)
         if value is not None:
-            self._delete_read(key)
+            self._delete(key, "del")
         return value
-
-    def _delete_read(self, key: bytes) -> None:
-        """Delete a key that was just read."""
-        if self._before_change is not None:
-            self._before_change(key)
-        self._remove(key)
-        self.dirty += 1
-        if self.live:
-            self.commit((b"DEL", key), ("del", key))
 
     def getex(
         self,
@@ -274,7 +265,7 @@ class Strings(Keyspace):
             now = self.ctx.now()
             deadline = deadline_of(*expiry, now, "getex")
             if deadline <= now:
-                self._delete_read(key)
+                self._delete(key, "del")
                 return value
             if self._before_change is not None:
                 self._before_change(key)
