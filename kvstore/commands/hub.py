@@ -16,7 +16,8 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands import settings
@@ -30,13 +31,16 @@ from kvstore.commands.monitor import monitor_line
 from kvstore.commands.notify import Notifications
 from kvstore.commands.pubsub_registry import Channels
 from kvstore.commands.registry import Argv, Block, Command
+from kvstore.commands.scripting import Scripting
 from kvstore.commands.session import Session, Waiting
 from kvstore.commands.slowlog import SlowLog
 from kvstore.commands.tables import (
+    BUSY,
     LIMITED,
     MONITORED,
     PAUSED_ALL,
     PAUSED_WRITES,
+    RUN_SCRIPTS,
     UNTOUCHING,
     CommandStats,
     Table,
@@ -52,6 +56,8 @@ log = logging.getLogger("kvstore")
 
 # The version whose behaviour is kept, as INFO reports it.
 COMPAT_VERSION = (7, 2, 4)
+# What CLIENT PAUSE WRITE puts off.
+_WRITES = frozenset({"write", "may_replicate"})
 
 
 # Timers that may be kept although they were cancelled.
@@ -95,7 +101,6 @@ class Hub:
         # commands at least this long go to was_slow()
         self.slow_nanos = 10_000_000
         self.rates = Rates(self)
-        self.cached_scripts: Callable[[], int] = lambda: 0  # how many scripts are kept; set by scripting
         self.slowlog = SlowLog(self)
         self.latency = LatencyMonitor(self)
         # buffered by the listener, handled by drain()
@@ -122,6 +127,7 @@ class Hub:
         if config is None:
             settings.adopt(self.config, ctx)
         settings.connect(self)
+        self.scripting = Scripting(self)
 
     # -- sessions and tables -----------------------------------------------------------------------
 
@@ -182,6 +188,12 @@ class Hub:
     def find_sub(self, parent: Command, name: bytes) -> Command | None:
         command = parent.subcommands.get(name.upper().decode("latin-1"))
         return command if command is not None and self.is_visible(command) else None
+
+    def flags_of(self, command: Command, argv: Argv) -> frozenset[str]:
+        """The flags of a request: the command's, but those of its script where that declares some."""
+        if command.name in RUN_SCRIPTS and len(argv) > 1:
+            return self.scripting.flags_of(command, argv[1])
+        return command.flags
 
     @property
     def version(self) -> str:
@@ -296,6 +308,21 @@ class Hub:
             self._draining = False
             self.current = current
 
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Serve other clients in the middle of a unit: what it has caused so far stays for its end.
+
+        Its time stands still meanwhile, and nothing is drained: nobody who waits for what it made is served,
+        no notification is sent.
+        """
+        ctx = self.ctx
+        frozen, current, pushes, draining = ctx.frozen, self.current, self.own_pushes, self._draining
+        self.own_pushes, self._draining = [], True
+        try:
+            yield
+        finally:
+            ctx.frozen, self.current, self.own_pushes, self._draining = frozen, current, pushes, draining
+
     def settle(self) -> None:
         """``drain()`` after what was done to the store by no session: calls of its own methods."""
         if self.pending and self.current is None:
@@ -306,7 +333,8 @@ class Hub:
     def watch(self, session: Session, keys: list[bytes]) -> None:
         for key in keys:
             where = (session.db.index, key)
-            session.db._peek(key)  # a key that is already past its deadline is watched as missing
+            if BUSY not in self.features:  # in the middle of a script nothing changes
+                session.db._peek(key)  # a key that is already past its deadline is watched as missing
             watchers = self._watchers.setdefault(where, set())
             if session not in watchers:
                 watchers.add(session)
@@ -424,14 +452,12 @@ class Hub:
             return False
         if PAUSED_ALL in self.features:
             return True
-        if "write" in command.flags or "may_replicate" in command.flags:
-            return True
         if command.name == "EXEC":
             return any(
-                (found := self.find(queued[0])) is not None and bool(found.flags & {"write", "may_replicate"})
+                (found := self.find(queued[0])) is not None and bool(self.flags_of(found, queued) & _WRITES)
                 for queued in session.queue
             )
-        return False
+        return bool(self.flags_of(command, argv) & _WRITES)
 
     def pause(self, until_ms: int, writes_only: bool) -> None:
         """Put commands off until then; a longer or stricter pause under way stays."""

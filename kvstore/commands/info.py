@@ -189,19 +189,21 @@ def _memory(hub: Hub) -> Fields:
 
 
 def _memory_of_scripts(hub: Hub) -> Fields:
-    yield "used_memory_lua", 0
-    yield "used_memory_vm_eval", 0
-    yield "used_memory_lua_human", "0B"
-    yield "used_memory_scripts_eval", 0
-    yield "number_of_cached_scripts", hub.cached_scripts()
+    interpreter = hub.scripting.interpreter
+    held, bodies = interpreter.memory_used(), interpreter.memory_of_bodies()
+    yield "used_memory_lua", held
+    yield "used_memory_vm_eval", held
+    yield "used_memory_lua_human", _human(held)
+    yield "used_memory_scripts_eval", bodies
+    yield "number_of_cached_scripts", len(interpreter)
     yield "number_of_functions", 0
     yield "number_of_libraries", 0
     yield "used_memory_vm_functions", 0
-    yield "used_memory_vm_total", 0
-    yield "used_memory_vm_total_human", "0B"
+    yield "used_memory_vm_total", held
+    yield "used_memory_vm_total_human", _human(held)
     yield "used_memory_functions", 0
-    yield "used_memory_scripts", 0
-    yield "used_memory_scripts_human", "0B"
+    yield "used_memory_scripts", bodies
+    yield "used_memory_scripts_human", _human(bodies)
 
 
 def _system_bytes() -> int:

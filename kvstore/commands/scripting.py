@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.help import add_help
 from kvstore.commands.kinds import ARRAY, BULK, OK, TREE, TREE2, TREE3
-from kvstore.commands.lua import Interpreter, ScriptKilled
+from kvstore.commands.lua import Interpreter, ScriptKilled, parse_shebang
 from kvstore.commands.registry import Argv, Command, Family, KeySpec
 from kvstore.commands.session import Session
 from kvstore.commands.tables import BUSY, LIMITED, SCRIPT, Table, UnknownCommand
@@ -42,6 +42,10 @@ _UNKILLABLE: Final = (
 )
 _LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.INFO, logging.WARNING)
 _SHA_LENGTH: Final = 40
+# Flags of the commands that the flags of a script stand for.
+_WRITE: Final = frozenset({"write"})
+_GROW: Final = frozenset({"write", "denyoom"})
+_DECLARED: Final = frozenset({"write", "denyoom", "may_replicate"})
 
 
 class Scripting:
@@ -50,9 +54,9 @@ class Scripting:
     def __init__(self, hub: Hub):
         self._hub = hub
         self.interpreter = Interpreter(self, version=hub.compat_version)
-        # Serves the other clients once, all but the connection of that descriptor; whether to go on. Set by
-        # whoever has an event loop.
-        self.serve_others: Callable[[int], bool] | None = None
+        # Serves the other clients once, all but the connection of that descriptor. Set by whoever has an
+        # event loop. What it raises ends the script and leaves the unit that the script is part of unfinished.
+        self.serve_others: Callable[[int], None] | None = None
         self.caller: Session | None = None  # whose script runs
         self.wrote = False
         self._kill = False
@@ -61,7 +65,6 @@ class Scripting:
         self._table: Table | None = None  # RESP2's; that of RESP3 is looked up when a script asks for it
         hub.config.on_change("busy-reply-threshold", self._take_limit)
         self._take_limit()
-        hub.cached_scripts = self.interpreter.__len__
 
     def _take_limit(self) -> None:
         self.interpreter.time_limit = self._hub.config["busy-reply-threshold"] / 1000
@@ -105,6 +108,25 @@ class Scripting:
             if caller.command is not None:
                 hub.stats_of(caller.command).failed += 1
         return reply
+
+    def flags_of(self, command: Command, word: bytes) -> frozenset[str]:
+        """The flags of a call of a script, given by its body or SHA1: its own where it declares some."""
+        flags = self._declared(command.name.startswith("EVALSHA"), word)
+        if flags is None:
+            return command.flags
+        found = command.flags - _DECLARED
+        if "no-writes" in flags:
+            return found
+        return found | (_WRITE if "allow-oom" in flags else _GROW)
+
+    def _declared(self, by_sha: bool, word: bytes) -> frozenset[str] | None:
+        if by_sha:
+            script = self.interpreter.scripts.get(word.decode("latin-1").lower())
+            return None if script is None else script.flags
+        try:
+            return parse_shebang(word)[0]
+        except ResponseError:
+            return None  # what is wrong with it is told when it is compiled
 
     def _take_flags(self, flags: frozenset[str], read_only: bool) -> bool:
         """Whether a script with a shebang line may only read."""
@@ -176,7 +198,7 @@ class Scripting:
         log.log(_LOG_LEVELS[level], "%s", message.decode("utf-8", "backslashreplace"))
 
     def on_slow(self) -> None:
-        """Serve the others; raises ScriptKilled when one of them, or a shutdown, wants the script to end."""
+        """Serve the others; raises ScriptKilled when one of them wants the script to end."""
         hub, caller = self._hub, self.caller
         if self.serve_others is None or caller is None:
             return
@@ -187,15 +209,9 @@ class Scripting:
                 hub.config["busy-reply-threshold"],
             )
             hub.set_feature(BUSY, True)
-        ctx = hub.ctx
-        frozen, current, pushes, draining = ctx.frozen, hub.current, hub.own_pushes, hub._draining
-        # What the script has caused so far is for the time after it.
-        hub.own_pushes, hub._draining = [], True
-        try:
-            going_on = self.serve_others(caller.fd)
-        finally:
-            ctx.frozen, hub.current, hub.own_pushes, hub._draining = frozen, current, pushes, draining
-        if self._kill or not going_on:
+        with hub.interrupted():
+            self.serve_others(caller.fd)
+        if self._kill:
             raise ScriptKilled
 
     # -- SCRIPT ------------------------------------------------------------------------------------
@@ -207,14 +223,6 @@ class Scripting:
         if self.wrote:
             raise ResponseError(_UNKILLABLE)
         self._kill = True
-
-
-def scripting_of(hub: Hub) -> Scripting:
-    """The hub's scripts; made on first use."""
-    found: Scripting | None = hub.__dict__.get("scripting")
-    if found is None:
-        found = hub.__dict__["scripting"] = Scripting(hub)
-    return found
 
 
 # -- commands ------------------------------------------------------------------------------------------
@@ -236,7 +244,7 @@ def _key_count(argv: Argv) -> int:
 
 def _eval(session: Session, argv: Argv, read_only: bool) -> Any:
     keys = _key_count(argv)
-    scripting = scripting_of(session.hub)
+    scripting = session.hub.scripting
     return scripting.eval(session, scripting.interpreter.load(argv[1]), argv, keys, read_only)
 
 
@@ -244,7 +252,7 @@ def _evalsha(session: Session, argv: Argv, read_only: bool) -> Any:
     if len(argv[1]) != _SHA_LENGTH:
         raise NoScriptError
     keys = _key_count(argv)
-    scripting = scripting_of(session.hub)
+    scripting = session.hub.scripting
     sha = argv[1].decode("latin-1").lower()
     if sha not in scripting.interpreter:
         raise NoScriptError
@@ -282,7 +290,7 @@ _ON_ALL = ("request_policy:all_nodes", "response_policy:all_succeeded")
 @family.command("SCRIPT LOAD", 3, "noscript stale", kind=BULK, since="2.6.0", tips=_ON_ALL)
 def script_load(session: Session, argv: Argv) -> bytes:
     """Compile a script and keep it for EVALSHA; its SHA1. O(n) in the length of the script."""
-    return scripting_of(session.hub).interpreter.load(argv[2]).encode()
+    return session.hub.scripting.interpreter.load(argv[2]).encode()
 
 
 @family.command(
@@ -295,7 +303,7 @@ def script_load(session: Session, argv: Argv) -> bytes:
 )
 def script_exists(session: Session, argv: Argv) -> list[int]:
     """Which of the scripts are there, by their SHA1. O(n) scripts asked for."""
-    interpreter = scripting_of(session.hub).interpreter
+    interpreter = session.hub.scripting.interpreter
     return [int(word.decode("latin-1").lower() in interpreter) for word in argv[2:]]
 
 
@@ -304,7 +312,7 @@ def script_flush(session: Session, argv: Argv) -> bool:
     """Forget all scripts. O(n) scripts."""
     if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"SYNC", b"ASYNC")):
         raise err("SCRIPT FLUSH only support SYNC|ASYNC option")
-    scripting_of(session.hub).interpreter.flush()
+    session.hub.scripting.interpreter.flush()
     return True
 
 
@@ -318,7 +326,7 @@ def script_flush(session: Session, argv: Argv) -> bool:
 )
 def script_kill(session: Session, argv: Argv) -> bool:
     """End the script that is running, if it has not written. O(1)."""
-    scripting_of(session.hub).kill()
+    session.hub.scripting.kill()
     return True
 
 

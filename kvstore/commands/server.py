@@ -12,8 +12,9 @@ from kvstore.commands.args import Args
 from kvstore.commands.help import add_help
 from kvstore.commands.kinds import ARRAY, BULK, INT, OK, TREE, Kind
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Family, compile_silent
+from kvstore.commands.tables import BUSY, BUSY_TEXT
 from kvstore.engine.context import SystemClock
-from kvstore.errors import err
+from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_int, parse_int
 from kvstore.resp import Verbatim
 
@@ -145,6 +146,8 @@ def shutdown(session: Session, argv: Argv) -> Any:
         raise Args.syntax_error()
     if options == [b"ABORT"]:
         raise err("No shutdown in progress.")
+    if b"NOSAVE" not in options and BUSY in session.hub.features:
+        raise ResponseError(BUSY_TEXT)
     stop = session.hub.host.shut_down
     if stop is None:
         raise err("Errors trying to SHUTDOWN. Check logs.")

@@ -362,8 +362,11 @@ class Session:
     @property
     def queue_grows(self) -> bool:
         """Whether the MULTI queue has a command that may grow the data."""
-        find = self.hub.find
-        return any((found := find(argv[0])) is not None and "denyoom" in found.flags for argv in self.queue)
+        hub = self.hub
+        return any(
+            (found := hub.find(argv[0])) is not None and "denyoom" in hub.flags_of(found, argv)
+            for argv in self.queue
+        )
 
     def resume(self, reply: Any = NO_REPLY) -> None:
         """End a stop with the reply to the command that stopped; the backlog runs when the hub drains."""

@@ -33,11 +33,14 @@ LIMITED = "limited"  # maxmemory is set
 PAUSED_ALL = "paused-all"
 PAUSED_WRITES = "paused-writes"
 BUSY = "busy"  # a script has run past its time
+BUSY_TEXT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 # A feature of a session: CLIENT NO-TOUCH.
 UNTOUCHING = "untouching"
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
+# Commands that run a script, which may declare flags of its own.
+RUN_SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "QUIT", "RESET"})
 _RUN_SUBSCRIBED = frozenset(
     {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
@@ -102,7 +105,7 @@ class Entry:
 class Table(dict[bytes, Entry]):
     """Entries by name as the client spells it."""
 
-    __slots__ = ("codec", "features", "hub", "mode")
+    __slots__ = ("_entries", "codec", "features", "hub", "mode")
 
     def __init__(self, hub: Hub, codec: Codec, mode: str, features: frozenset[str]):
         super().__init__()
@@ -110,15 +113,15 @@ class Table(dict[bytes, Entry]):
         self.codec = codec
         self.mode = mode
         self.features = features
+        self._entries: dict[Command, Entry] = {}  # not by name, which may be renamed away
 
     def __missing__(self, name: bytes) -> Entry:
         command = self.hub.find(name)
         if command is None:
             raise UnknownCommand("")
-        canonical = command.name.encode()
-        entry = dict.get(self, canonical)
+        entry = self._entries.get(command)
         if entry is None:
-            entry = self[canonical] = self.entry(command)
+            entry = self._entries[command] = self.entry(command)
         if len(self) < _MOST_SPELLINGS:
             self[name] = entry
         return entry
@@ -158,16 +161,13 @@ class Table(dict[bytes, Entry]):
         if PAUSED_ALL in features or PAUSED_WRITES in features:
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
-            run = _refusing(
-                command,
-                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-            )
+            run = _refusing(command, BUSY_TEXT)
         if self.mode == SUBSCRIBED and command.name not in _RUN_SUBSCRIBED:
             run = _refusing(
                 command,
                 f"ERR Can't execute '{command.full_name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             )
-        if LIMITED in features:
+        if LIMITED in features and BUSY not in features:  # nothing is evicted in the middle of a script
             run = _limited(self.hub, command, run)
         if self.mode == NOAUTH and "no_auth" not in flags:
             run = _refusing(command, "NOAUTH Authentication required.")
@@ -256,12 +256,17 @@ def _queueing(codec: Codec, command: Command) -> Run:
 def _limited(hub: Hub, command: Command, run: Run, evict: bool = True) -> Run:
     """Make room first; refuse what would grow the data when there is none."""
     denied = "denyoom" in command.flags
+    runs_script = evict and command.name in RUN_SCRIPTS
 
     def run_limited(session: Session, argv: Argv) -> Any:
         if not command.arity_ok(len(argv)):
             raise command.wrong_arity()
         has_room = hub.make_room() if evict else hub.has_room
-        if not has_room and (denied or (session.queue_grows and command.name == "EXEC")):
+        if not has_room and (
+            denied
+            or (command.name == "EXEC" and session.queue_grows)
+            or (runs_script and "denyoom" in hub.flags_of(command, argv))
+        ):
             raise _Oom()
         return run(session, argv)
 
@@ -319,7 +324,7 @@ def _pausing(command: Command, run: Run, everything: bool) -> Run:
     """Put the command off until CLIENT PAUSE is over."""
     flags = command.flags
     waits = everything or "write" in flags or "may_replicate" in flags
-    if not waits and command.name not in ("EXEC", "EVAL", "EVALSHA"):
+    if not waits and command.name not in ("EXEC", *RUN_SCRIPTS):
         return run
 
     def run_paused(session: Session, argv: Argv) -> Any:

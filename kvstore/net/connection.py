@@ -90,6 +90,11 @@ class Connection:
         return show_address(host, port)
 
     @property
+    def has_output(self) -> bool:
+        """Whether there are replies that nobody has tried to send."""
+        return bool(self.session.out)
+
+    @property
     def held(self) -> int:
         """Bytes of replies that the peer has not taken."""
         return self._held

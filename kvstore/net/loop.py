@@ -25,6 +25,10 @@ READ = 1
 WRITE = 4
 
 
+class Stopping(BaseException):
+    """Ends a unit that keeps the loop from stopping; no handler of errors is meant to catch it."""
+
+
 class Handler(Protocol):
     """What is registered for a file descriptor."""
 
@@ -133,6 +137,8 @@ class Loop:
         self.run_rest: Callable[[], None] = lambda: None
         self.now_ms = 0  # the time of this turn
         self.running = False
+        self._stopping = False  # ``stop()`` has been called
+        self._abandoned = False  # what this turn has done is not whole
 
     @property
     def mechanism(self) -> str:
@@ -174,9 +180,15 @@ class Loop:
             self.turn()
 
     def stop(self) -> None:
-        """End ``run()`` after the present turn, whose replies are sent still."""
+        """End ``run()`` after the present turn, whose replies are sent still; a command that serves others
+        ends at once, unfinished."""
         self.running = False
+        self.stop_serving()
         self.wake()
+
+    def stop_serving(self) -> None:
+        """Have a command that takes too long, and serves others, end unfinished; safe as ``wake`` is."""
+        self._stopping = True
 
     def _timeout(self) -> float:
         if self._soon:
@@ -205,6 +217,8 @@ class Loop:
                 self._run_timers()
                 soonest = self._next_timer_ms()
             self._soonest = soonest
+        except Stopping:
+            LOGGER.warning("Stopping in the middle of a script, which stays unfinished")
         except Exception:  # a bug of ours, which must not end the service of everybody
             LOGGER.exception("internal error in the event loop")
         try:
@@ -212,17 +226,28 @@ class Loop:
         finally:
             ctx.frozen = None
 
-    def serve_others(self, but: int) -> bool:
-        """Within a command that takes too long: one look at the sockets, all but that one's. Whether to go on."""
+    def serve_others(self, but: int) -> None:
+        """Within a command that takes too long: one look at the sockets, all but that one's.
+
+        Nothing here changes data: timers wait, and so do the ``before_send`` hooks, as what the command has
+        done so far is not whole and must not be logged. Replies that wait for the hooks go on waiting, and
+        those made here are sent. Raises Stopping when the loop is to stop: the command ends, nothing of the
+        turn is logged and nothing more of it is sent.
+        """
+        unsent = self.unsent
+        logged = bool(self.before_send)
+        held = [each for each in unsent if each.fd == but or (logged and each.has_output)]
         self.run_rest()  # first, as the requests of each client run in order
         for fd, events in self._poller.poll(0):
-            if fd in self._handlers and fd != but:
-                self._handlers[fd].ready(events)
-        waiting = self.unsent[:]
-        self.flush()
-        for sender in waiting:
-            sender.wake()  # the reply to the command that takes so long is still to come
-        return self.running
+            handler = self._handlers.get(fd)
+            if handler is not None and fd != but:
+                handler.ready(events)
+        waiting = set(held)
+        self._send_all([each for each in unsent if each not in waiting])
+        unsent[:] = held
+        if self._stopping:
+            self._abandoned, self.running = True, False
+            raise Stopping
 
     def _read(self, ready: list[tuple[int, int]]) -> None:
         for fd, events in ready:
@@ -245,23 +270,23 @@ class Loop:
         """Make the log durable, then send what the turn has produced."""
         unsent = self.unsent
         if unsent:
-            for hook in self.before_send:
-                hook()
-            try:
-                self.send(unsent)
-            except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
-                LOGGER.exception("internal error while sending")
-                self._send_apart(unsent)
-            self.counts.writes += len(unsent)
+            if not self._abandoned:
+                for hook in self.before_send:
+                    hook()
+                self._send_all(unsent)
             unsent.clear()
 
-    @staticmethod
-    def _send_apart(unsent: list[Any]) -> None:
-        for sender in unsent:
-            try:
-                sender.flush()
-            except Exception:
-                sender.close()
+    def _send_all(self, senders: list[Any]) -> None:
+        try:
+            self.send(senders)
+        except Exception:  # a bug of ours: it costs the client its connection, and nobody else anything
+            LOGGER.exception("internal error while sending")
+            for sender in senders:
+                try:
+                    sender.flush()
+                except Exception:
+                    sender.close()
+        self.counts.writes += len(senders)
 
     def _drain_wakes(self) -> None:
         try:
@@ -271,6 +296,10 @@ class Loop:
             pass
 
     def close(self) -> None:
+        """Give the descriptors back. May be called twice."""
+        if self._wake_read < 0:
+            return
         self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+        self._wake_read = self._wake_write = -1

@@ -14,7 +14,6 @@ from typing import Final
 
 from kvstore.commands.config import BufferLimits, Config
 from kvstore.commands.hub import Hub
-from kvstore.commands.scripting import scripting_of
 from kvstore.engine.context import Context
 from kvstore.engine.database import Database
 from kvstore.net.connection import UNAUTHENTICATED_OUTPUT, Connection
@@ -78,7 +77,7 @@ class Server:
         )
         self.host.multiplexing = self.loop.mechanism
         self.host.shut_down = self._shut_down
-        scripting_of(self.hub).serve_others = self.loop.serve_others
+        self.hub.scripting.serve_others = self.loop.serve_others
         self.limits = Limits()
         self.connections: set[Connection] = set()
         self.plain: dict[int, Connection] = {}  # those without TLS, by descriptor
@@ -365,7 +364,12 @@ class Server:
         return f"Connect by: {cli}, or in Python redis.Redis.from_url({url!r})"
 
     def stop(self) -> None:
-        """End ``run()``. Safe from other threads and from signal handlers."""
+        """End ``run()``. Safe from other threads and from signal handlers.
+
+        A script that has taken too long already ends unfinished: real servers wait for it, for ever if need
+        be, but there is nothing on disk that half a script could spoil.
+        """
+        self.loop.stop_serving()
         self.loop.call_soon_threadsafe(lambda: self._shut_down(None))
 
     def _shut_down(self, save: bool | None) -> str | None:
@@ -389,6 +393,7 @@ class Server:
                 listener.close()
         for connection in list(self.connections):
             connection.close()
+        self.hub.current = None  # whose unit stayed unfinished
         self.loop.close()
 
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from kvstore.commands.lua.interpreter import Hooks, Interpreter, Script, ScriptKilled, available
+from kvstore.commands.lua.interpreter import (
+    Hooks,
+    Interpreter,
+    Script,
+    ScriptKilled,
+    available,
+    parse_shebang,
+)
 
-__all__ = ["Hooks", "Interpreter", "Script", "ScriptKilled", "available"]
+__all__ = ["Hooks", "Interpreter", "Script", "ScriptKilled", "available", "parse_shebang"]

@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass
 from math import copysign, inf
 from pathlib import Path
+from sys import getsizeof
 from typing import Any, Protocol
 
 from kvstore.commands.lua.bytecode import keep_frames
@@ -137,8 +138,12 @@ class Interpreter:
         self._lua = None
 
     def memory_used(self) -> int:
-        """Bytes that Lua holds."""
+        """Bytes that Lua holds, compiled scripts included."""
         return 0 if self._lua is None else int(self._count() * 1024)
+
+    def memory_of_bodies(self) -> int:
+        """Bytes of the scripts as they were sent, and of their names. O(n) scripts."""
+        return sum(getsizeof(script.body) + getsizeof(script.sha) for script in self.scripts.values())
 
     def _compile(self, body: bytes) -> Script:
         flags, code = parse_shebang(body)
