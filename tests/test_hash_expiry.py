@@ -247,6 +247,21 @@ def test_the_cycle_removes_fields_that_nobody_looks_at(db: Database, recorder: R
     db.check()
 
 
+def test_a_server_is_told_when_fields_fall_due(session: Session, recorder: Recorder) -> None:
+    db, hub = session.db, session.hub
+    assert hub.next_timer_ms() is None
+    call(session, "HSET h f 1 g 2")
+    call(session, "HPEXPIRE h 300 FIELDS 1 f")
+    call(session, "SET k v PX 9000")
+    due = hub.next_timer_ms()
+    assert due is not None and START_MS + 300 <= due <= START_MS + 300 + 128
+    advance(db, due - START_MS)
+    hub.run_timers()
+    assert "hexpired" in event_names(recorder)
+    later = hub.next_timer_ms()
+    assert later is not None and later >= START_MS + 9000
+
+
 def test_a_store_that_nobody_ticks_shrinks_as_deadlines_are_set(db: Database) -> None:
     for n in range(100):
         db.hset(f"h{n}", "f", n)

@@ -524,7 +524,7 @@ class Hub:
         soonest = timers[0].at_ms if timers else None
         if self._expires_actively:
             for database in self.ctx.databases.values():
-                due = database._due.next_ms()
+                due = database.next_due_ms()
                 if due is not None and (soonest is None or due < soonest):
                     soonest = due
         return soonest

@@ -120,6 +120,12 @@ class HashExpiry(Hashes):
         if self._timed is not None:
             self._timed.remove(key)
 
+    def next_due_ms(self) -> int | None:
+        """As for keys, and for hashes with due fields."""
+        keys = super().next_due_ms()
+        fields = self._timed.due.next_ms() if self._timed else None
+        return keys if fields is None else fields if keys is None else min(keys, fields)
+
     def expire_due(self, most: int = 1 << 62) -> int:
         """As for keys, and for hashes with due fields."""
         looked = super().expire_due(most)

@@ -288,6 +288,10 @@ class Keyspace:
         self._delete(key, "evicted")
         self.ctx.stats.evicted += 1
 
+    def next_due_ms(self) -> int | None:
+        """When ``expire_due`` has something to look at, or None. O(1)."""
+        return self._due.next_ms()
+
     def expire_due(self, most: int = 1 << 62) -> int:
         """Delete up to ``most`` keys whose bucket has passed; how many entries were looked at."""
         if not self.ctx.active_expire:
