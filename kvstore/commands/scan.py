@@ -15,14 +15,13 @@ from typing import Any
 from kvstore.commands.args import Args
 from kvstore.commands.kinds import Kind
 from kvstore.errors import SYNTAX, ResponseError, err
-from kvstore.numbers import as_int
+from kvstore.numbers import as_int, parse_int
 
 # Elements looked at by a call that has no COUNT.
 DEFAULT_COUNT = 10
 _CURSORS = 1 << 64
 # As strtoull reads: white space, a sign, digits, and nothing more before a NUL.
 _ODD_CURSOR = re.compile(rb"[ \t-\r]*([+-]?)([0-9]+)(?:\0.*)?", re.DOTALL)
-_NEGATIVE = re.compile(rb"-[1-9][0-9]*")
 
 # (cursor, items): the cursor is a bulk string, the items an array in both protocols.
 SCANNED = Kind("scanned", tree2=lambda found: [b"%d" % found[0], found[1]], plain=True)
@@ -32,8 +31,9 @@ def parse_cursor(raw: bytes) -> int:
     """The cursor, as the server reads it. Raises ResponseError."""
     if raw.isdigit() and len(raw) < 20:
         return int(raw)
+    number = parse_int(raw)  # a negative one is refused, unless it is too long for 64 bits: that wraps around
     found = _ODD_CURSOR.fullmatch(raw)
-    if found is None or (_NEGATIVE.fullmatch(raw) and len(raw) < 20):
+    if found is None or (number is not None and number < 0):
         raise err("invalid cursor")
     cursor = int(found[2])
     if cursor >= _CURSORS:
