@@ -7,6 +7,7 @@ Must not know: commands of clients, sockets.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -110,7 +111,8 @@ def _serve(config: Config, background: object) -> int:
     _run(server, background)
     if has_pid_file:
         LOGGER.info("Removing the pid file.")
-        os.unlink(pid_file)
+        with contextlib.suppress(OSError):  # somebody else took it away
+            os.unlink(pid_file)
     LOGGER.info("kvstore is now ready to exit, bye bye...")
     return 0
 

@@ -1,4 +1,4 @@
-"""A cursor over the optional words of a command.
+"""A cursor over the optional words of a command; the words that LMPOP and ZMPOP share.
 
     words = Args(argv, 3)
     while words:
@@ -11,8 +11,14 @@ Must not know: commands, sessions.
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvstore import errors
 from kvstore.errors import ResponseError
+from kvstore.numbers import as_int
+
+_NO_NUMKEYS: Final = "ERR numkeys should be greater than 0"
+_NO_COUNT: Final = "ERR count should be greater than 0"
 
 
 class Args:
@@ -58,3 +64,24 @@ class Args:
     @staticmethod
     def syntax_error() -> ResponseError:
         return ResponseError(errors.SYNTAX)
+
+
+def parse_mpop(argv: list[bytes], at: int, this: bytes, other: bytes) -> tuple[list[bytes], bool, int]:
+    """The words of LMPOP and ZMPOP from the number of keys at ``at`` on: the keys, whether the end to pop from
+    is ``this`` one rather than the ``other``, and how many to pop.
+    """
+    numkeys = as_int(argv[at], _NO_NUMKEYS)
+    if numkeys < 1:
+        raise ResponseError(_NO_NUMKEYS)
+    words = Args(argv, at + 1 + numkeys)
+    is_this = words.take(this)
+    if not is_this and not words.take(other):
+        raise words.syntax_error()
+    count = 0
+    while words:
+        if count or not words.take(b"COUNT", more=1):
+            raise words.syntax_error()
+        count = as_int(words.next(), _NO_COUNT)
+        if count < 1:
+            raise ResponseError(_NO_COUNT)
+    return argv[at + 1 : at + 1 + numkeys], is_this, count or 1

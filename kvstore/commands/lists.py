@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvstore.commands.args import Args
+from kvstore.commands.args import Args, parse_mpop
 from kvstore.commands.kinds import ARRAY, ARRAY_OR_NULL_ARRAY, BULK, INT, OK, TREE
 from kvstore.commands.registry import (
     KEY_ACCESS_DELETE,
@@ -21,10 +21,9 @@ from kvstore.commands.registry import (
 )
 from kvstore.commands.timeout import parse_timeout
 from kvstore.engine.database import Database
-from kvstore.engine.lists import mpop_count, not_negative, pop_count, position_rank, side
+from kvstore.engine.lists import not_negative, pop_count, position_rank, side
 from kvstore.engine.types.list import List
-from kvstore.errors import ResponseError, err
-from kvstore.numbers import as_int
+from kvstore.errors import err
 from kvstore.resp import NULL_ARRAY
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 family = Family("list")
 
 _FROM_TO = keys_at(1, 1, 1, "RW ACCESS DELETE") + keys_at(2, 2, 1, "RW INSERT")
-_NO_NUMKEYS = "ERR numkeys should be greater than 0"
 
 family.bind("LPUSH", -3, "write denyoom fast", KEY_INSERT, Database.lpush, INT)
 family.bind("RPUSH", -3, "write denyoom fast", KEY_INSERT, Database.rpush, INT)
@@ -88,21 +86,6 @@ def lpos(session: Session, argv: Argv) -> Any:
 # -- from the first of several lists -------------------------------------------------------------------
 
 
-def _mpop_words(argv: Argv, at: int) -> tuple[list[bytes], bool, int]:
-    """The keys, the side and the count of LMPOP, from the count of keys at ``at`` on."""
-    numkeys = as_int(argv[at], _NO_NUMKEYS)
-    if numkeys < 1:
-        raise ResponseError(_NO_NUMKEYS)
-    words = Args(argv, at + 1 + numkeys)
-    left = side(words.next())
-    count: int | None = None
-    while words:
-        if count is not None or not words.take(b"COUNT", more=1):
-            raise words.syntax_error()
-        count = mpop_count(words.next())
-    return argv[at + 1 : at + 1 + numkeys], left, 1 if count is None else count
-
-
 @family.command(
     "LMPOP",
     -4,
@@ -113,7 +96,7 @@ def _mpop_words(argv: Argv, at: int) -> tuple[list[bytes], bool, int]:
     method=Database.lmpop,
 )
 def lmpop(session: Session, argv: Argv) -> Any:
-    return session.db._mpop(*_mpop_words(argv, 1))
+    return session.db._mpop(*parse_mpop(argv, 1, b"LEFT", b"RIGHT"))
 
 
 # -- blocking ------------------------------------------------------------------------------------------
@@ -185,7 +168,7 @@ def brpoplpush(session: Session, argv: Argv) -> Any:
     method=Database.blmpop,
 )
 def blmpop(session: Session, argv: Argv) -> Any:
-    keys, left, count = _mpop_words(argv, 2)
+    keys, left, count = parse_mpop(argv, 2, b"LEFT", b"RIGHT")
     timeout = parse_timeout(argv[1], session.db.ctx.now())
     found = session.db._mpop(keys, left, count)
     return Block(tuple(keys), timeout, List) if found is None else found

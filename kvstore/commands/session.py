@@ -247,7 +247,8 @@ class Session:
     def run(self, requests: list[Argv]) -> None:
         """Run requests in order until one stops the session; the rest go to the backlog.
 
-        The hot path of every client: ``execute()`` inlined, with one look at the clock a command.
+        The hot path of clients that pipeline: ``execute()`` inlined, with one look at the clock a command.
+        ``run_each`` could serve here, too, at the price of 0.3 µs a chunk and 3 % of a long pipeline.
         """
         hub = self.hub
         hub.current = self

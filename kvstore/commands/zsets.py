@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from kvstore import errors
-from kvstore.commands.args import Args
+from kvstore.commands.args import Args, parse_mpop
 from kvstore.commands.kinds import DOUBLES, INT, Kind
 from kvstore.commands.registry import (
     KEY_ACCESS_DELETE,
@@ -461,26 +461,6 @@ _bind_blocking_pop("BZPOPMIN", Database.bzpopmin, False)
 _bind_blocking_pop("BZPOPMAX", Database.bzpopmax, True)
 
 
-def _parse_mpop(argv: Argv, at: int) -> tuple[list[bytes], bool, int]:
-    """The keys, whether the highest scores are wanted, and how many."""
-    numkeys = as_int(argv[at], "ERR numkeys should be greater than 0")
-    if numkeys < 1:
-        raise err("numkeys should be greater than 0")
-    keys = argv[at + 1 : at + 1 + numkeys]
-    words = Args(argv, at + 1 + numkeys)
-    highest = words.take(b"MAX")
-    if not highest and not words.take(b"MIN"):
-        raise words.syntax_error()
-    count = 0
-    while words:
-        if count or not words.take(b"COUNT", more=1):
-            raise words.syntax_error()
-        count = as_int(words.next(), "ERR count should be greater than 0")
-        if count < 1:
-            raise err("count should be greater than 0")
-    return keys, highest, count or 1
-
-
 def _popped_tree(found: tuple[bytes, Iterable[tuple[bytes, float]]]) -> list[Any]:
     return [found[0], [list(pair) for pair in found[1]]]
 
@@ -495,7 +475,7 @@ def _popped_tree(found: tuple[bytes, Iterable[tuple[bytes, float]]]) -> list[Any
     method=Database.zmpop,
 )
 def zmpop(session: Session, argv: Argv) -> Any:
-    found = session.db._zmpop(*_parse_mpop(argv, 1))
+    found = session.db._zmpop(*parse_mpop(argv, 1, b"MAX", b"MIN"))
     return None if found is None else _popped_tree(found)
 
 
@@ -509,7 +489,7 @@ def zmpop(session: Session, argv: Argv) -> Any:
     method=Database.bzmpop,
 )
 def bzmpop(session: Session, argv: Argv) -> Any:
-    keys, highest, count = _parse_mpop(argv, 2)
+    keys, highest, count = parse_mpop(argv, 2, b"MAX", b"MIN")
     timeout = parse_timeout(argv[1], session.db.ctx.now())
     found = session.db._zmpop(keys, highest, count)
     return Block(tuple(keys), timeout, ZSet) if found is None else _popped_tree(found)
