@@ -22,6 +22,7 @@ import pytest
 
 import kvstore
 from kvstore.commands.config import Config, ConfigError
+from kvstore.commands.session import Session
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.net.listener import ListenError, bind_tcp, bind_unix
@@ -794,3 +795,58 @@ def test_clients_need_not_log_in_any_more_once_there_is_no_password(path: str) -
             assert client.call("AUTH", "other") == b"+OK\r\n"
             assert client.call("PING") == b"+PONG\r\n"
         assert server.limits.output == 1024
+
+
+def test_a_bug_in_what_a_blocked_client_sent_next_costs_nobody_else(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, broken_ids = Session.go_on, set()
+
+    def go_on_or_break(session: Session) -> None:
+        if session.id in broken_ids:
+            raise RuntimeError("a bug")
+        go_on(session)
+
+    monkeypatch.setattr(Session, "go_on", go_on_or_break)
+    with (
+        running(path) as server,
+        RawClient(path) as broken,
+        RawClient(path) as next_,
+        RawClient(path) as pusher,
+    ):
+        broken_ids.add(int(broken.call("CLIENT", "ID")[1:]))
+        for number, client in enumerate([broken, next_], start=1):
+            client.send("BLPOP", "q", 0)
+            client.send("ECHO", "x")
+            until(lambda count=number: on_loop(server, lambda: server.hub.blocked_clients) == count)
+        assert pusher.call("RPUSH", "q", "1", "2") == b":2\r\n"
+        assert next_.read_reply_bytes() == b"*2\r\n$1\r\nq\r\n$1\r\n2\r\n"
+        assert next_.read_reply_bytes() == b"$1\r\nx\r\n"
+        with pytest.raises((ConnectionError, EOFError)):
+            for _ in range(3):
+                broken.read_reply_bytes()
+
+
+def test_a_bug_in_serving_a_blocked_client_costs_nobody_else(path: str) -> None:
+    with (
+        running(path) as server,
+        RawClient(path) as broken,
+        RawClient(path) as next_,
+        RawClient(path) as pusher,
+    ):
+        for number, client in enumerate([broken, next_], start=1):
+            client.send("BLPOP", "q", 0)
+            until(lambda count=number: on_loop(server, lambda: server.hub.blocked_clients) == count)
+
+        def spoil() -> None:
+            session = min(
+                (each for each in server.hub.sessions.values() if each.waiting), key=lambda each: each.id
+            )
+            assert session.waiting is not None
+            session.waiting.argv = [b"BLPOP", None, None]  # type: ignore[list-item]
+
+        on_loop(server, spoil)
+        assert pusher.call("RPUSH", "q", "1") == b":1\r\n"
+        assert broken.read_reply_bytes().startswith(b"-ERR internal error in command 'BLPOP'")
+        assert next_.read_reply_bytes() == b"*2\r\n$1\r\nq\r\n$1\r\n1\r\n"
+        assert broken.call("PING") == next_.call("PING") == b"+PONG\r\n"

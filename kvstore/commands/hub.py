@@ -303,10 +303,19 @@ class Hub:
                 if not self._ready:
                     resumed, self.resumed = self.resumed, []
                     for session in resumed:
-                        session.go_on()
+                        self._go_on(session)
         finally:
             self._draining = False
             self.current = current
+
+    def _go_on(self, session: Session) -> None:
+        """Run what came in during a stop. A bug costs this client its connection, and nobody else anything."""
+        try:
+            session.go_on()
+        except Exception:
+            log.exception("internal error while serving a client")
+            self.current = None
+            session.close_transport()
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
@@ -438,6 +447,8 @@ class Hub:
             self.count_error(str(error))
             self.stats_of(waiting.command).failed += 1
             reply = session.codec.error(str(error))
+        except Exception:  # a bug of ours: neither who blocked next nor who made the key pays for it
+            reply = self.crashed(session, waiting.argv)
         self._unblock(session)
         session.resume(reply)
 
