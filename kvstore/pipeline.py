@@ -39,8 +39,8 @@ class Pipeline:
         self.shard_hint = shard_hint
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name.startswith("_") or not callable(method):
+        method = None if name.startswith("_") else getattr(self._store, name)
+        if not callable(method):
             raise AttributeError(name)
         return functools.partial(self._call, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import subprocess
 import sys
@@ -468,3 +469,31 @@ def test_what_nobody_keeps_leaves_no_session_behind() -> None:
     assert store.publish("news", "x") == 0
     store.close()
     assert not sessions
+
+
+def test_an_interrupted_command_of_a_client_leaves_nothing_behind() -> None:
+    store = Store()
+    client = store.client()
+    client.ping()
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+
+        def interrupt(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        (session,) = store._hub.sessions.values()
+        patch.setattr(session.table[b"GET"], "run", interrupt)
+        client.get("k")
+    assert store._hub.current is None
+    client.config_set("notify-keyspace-events", "KEA")
+    with store.pubsub(ignore_subscribe_messages=True) as subscriber:
+        subscriber.subscribe("__keyevent@0__:set")
+        subscriber.get_message()
+        store.set("k", "v")
+        assert subscriber.get_message() is not None
+
+
+def test_a_pipeline_has_no_private_attributes_of_its_store() -> None:
+    pipe = Store().pipeline()
+    with pytest.raises(AttributeError, match="_session_made"):
+        _ = pipe._session_made
+    assert not copy.copy(pipe)._calls

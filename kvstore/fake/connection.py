@@ -25,13 +25,18 @@ class LoopbackSocket:
 
     def __init__(self, session: Session):
         self._session = session
-        self._unread = b""
+        self._unread = memoryview(b"")
         self._open = True
 
     def sendall(self, data: bytes) -> None:
         if not self._open or self._session.closing:
             raise BrokenPipeError("the connection is closed")
-        self._session.feed(data)
+        hub = self._session.hub
+        before = hub.current
+        try:
+            self._session.feed(data)
+        finally:  # a program may be interrupted in the middle of a command, and go on
+            hub.current = before
 
     @property
     def readable(self) -> bool:
@@ -42,7 +47,7 @@ class LoopbackSocket:
     def _take(self) -> None:
         out = self._session.out
         if out:
-            self._unread += b"".join(out)
+            self._unread = memoryview(b"".join([self._unread, *out]))
             out.clear()
 
     def recv(self, size: int) -> bytes:
@@ -52,7 +57,7 @@ class LoopbackSocket:
                 return b""
             raise TimeoutError("timed out")
         data, self._unread = self._unread[:size], self._unread[size:]
-        return data
+        return bytes(data)
 
     def recv_into(self, buffer: Any, size: int = 0) -> int:
         data = self.recv(size or len(buffer))
