@@ -163,7 +163,7 @@ def test_mset_and_mget(db: Database, recorder: Recorder) -> None:
     assert db.msetnx({"b": 3, "c": 4}) is False and db.get("c") is None
     assert db.msetnx({"c": 4, "d": 5}) is True
     db.hset("h", "f", "v")
-    assert db.mget("a") == [b"1"]
+    assert db.mget("a") == db.mget(memoryview(b"a")) == [b"1"]
     assert db.mget(["a", "h", "x"], "b") == [b"1", None, None, b"2"]
     assert db.mget([]) == []
     with pytest.raises(ResponseError, match="wrong number of arguments for 'mset' command"):

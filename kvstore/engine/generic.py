@@ -13,11 +13,11 @@ from typing import Any
 from kvstore.engine.keyspace import Keyspace, KeyT, to_bytes
 from kvstore.engine.memory import SAMPLES, weigh_key
 from kvstore.engine.types import TYPES, Value
+from kvstore.engine.words import scan_count
 from kvstore.errors import NO_SUCH_KEY, SYNTAX, ResponseError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int, parse_int
 
-_SCAN_COUNT = 10
 # Integers below this are shared objects in Redis, whose count of references is this:
 _SHARED_INTEGERS = 10000
 _SHARED_REFCOUNT = 2147483647
@@ -242,9 +242,7 @@ class Generic(Keyspace):
         may be returned twice. ``match`` (a glob) and ``_type`` leave keys out; ``count`` (default 10) is
         how many are looked at.
         """
-        number = _SCAN_COUNT if count is None else as_int(count)
-        if number < 1:
-            raise ResponseError(SYNTAX)
+        number = scan_count(count)
         pattern = None if match is None else to_bytes(match)
         return self._scan(as_int(cursor), pattern, number, None if _type is None else to_bytes(_type))
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from kvstore.engine.draws import draw_count, draw_one, draw_several
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
-from kvstore.engine.strings import pairs_of, words_of
 from kvstore.engine.types.hash import Hash, expire_effects
+from kvstore.engine.words import pairs_of, scan_count, words_of
 from kvstore.errors import NAN_OR_INFINITY, NOT_FLOAT, OVERFLOW, DataError, ResponseError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import (
@@ -23,9 +23,6 @@ from kvstore.numbers import (
     parse_int,
     parse_long_double,
 )
-
-# COUNT of a scan that names none.
-_SCAN_COUNT = 10
 
 
 class Hashes(Keyspace):
@@ -315,10 +312,7 @@ class Hashes(Keyspace):
         found = self._read_as(key, Hash)
         if found is None:
             return 0, []
-        most = _SCAN_COUNT if count is None else as_int(count)
-        if most < 1:
-            raise ResponseError("ERR syntax error")
-        return scan_fields(found, at, None if match is None else to_bytes(match), most)
+        return scan_fields(found, at, None if match is None else to_bytes(match), scan_count(count))
 
 
 def field_words(

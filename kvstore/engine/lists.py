@@ -12,6 +12,7 @@ from typing import Any
 from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.types.list import List
+from kvstore.engine.words import words_of
 from kvstore.errors import INDEX_RANGE, NO_SUCH_KEY, NOT_POSITIVE, SYNTAX, ResponseError, err
 from kvstore.numbers import INT64_MAX, INT64_MIN, as_int
 
@@ -41,12 +42,6 @@ def pop_count(count: Any) -> int:
     if most < 0:
         raise ResponseError(NOT_POSITIVE)
     return most
-
-
-def named(keys: Any) -> list[bytes]:
-    """The keys of a redis-py method: one, or a sequence."""
-    one = isinstance(keys, (bytes, str, int, float, memoryview))
-    return [to_bytes(key) for key in ((keys,) if one else keys)]
 
 
 class Lists(Keyspace):
@@ -348,7 +343,7 @@ class Lists(Keyspace):
 
         The key and the elements, or None. O(keys + elements). Raises WrongTypeError; ResponseError.
         """
-        keys = named(args)
+        keys = words_of(args)
         if as_int(num_keys, _NO_NUMKEYS) < 1:
             raise ResponseError(_NO_NUMKEYS)
         if as_int(num_keys) != len(keys):
@@ -377,7 +372,7 @@ class Lists(Keyspace):
         return self._bpop(keys, timeout, False)
 
     def _bpop(self, keys: Any, timeout: float | None, left: bool) -> tuple[bytes, bytes] | None:
-        found = self._pop_first(named(keys), left)
+        found = self._pop_first(words_of(keys), left)
         if found is None:
             refuse_for_ever(timeout)
         return found
@@ -410,7 +405,7 @@ class Lists(Keyspace):
         self, timeout: float, numkeys: int, *args: KeyT, direction: str, count: int | None = 1
     ) -> list[Any] | None:
         """As ``lmpop``, with the timeout that ``blpop`` has."""
-        keys = named(args)
+        keys = words_of(args)
         if as_int(numkeys, _NO_NUMKEYS) < 1:
             raise ResponseError(_NO_NUMKEYS)
         if as_int(numkeys) != len(keys):

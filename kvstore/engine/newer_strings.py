@@ -10,8 +10,9 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
-from kvstore.engine.strings import Strings, pairs_of
+from kvstore.engine.strings import Strings
 from kvstore.engine.ttl import AbsExpiryT, Expiry, ExpiryT, deadline_of, expiry_of
+from kvstore.engine.words import pairs_of
 from kvstore.engine.xxh3 import xxh3_64
 from kvstore.errors import NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OVERFLOW, DataError, ResponseError, err
 from kvstore.numbers import (

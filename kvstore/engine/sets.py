@@ -5,28 +5,21 @@ The algebra goes through the smallest set where it can, and members come out in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kvstore.engine.draws import draw_count, draw_one, draw_several
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.types.set import HASHTABLE, INTSET, LISTPACK, Set, filled
+from kvstore.engine.words import scan_count, words_of
 from kvstore.errors import NOT_POSITIVE, SYNTAX, ResponseError, WrongTypeError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int
 
-# COUNT of a scan that names none.
-_SCAN_COUNT = 10
 # An SPOP that takes this many times the members that stay moves those, rather than the others.
 _KEEP_FEW = 5
 # Members of one SREM that stands for an SPOP, as the server's log has it.
 _SREM_BATCH = 1024
-
-
-def _flat(keys: Any, args: Iterable[Any]) -> list[bytes]:
-    """The keys of a redis-py method: one or a sequence, and more of them."""
-    first = [keys] if isinstance(keys, (bytes, str, int, float, memoryview)) else list(keys)
-    return [to_bytes(key) for key in (*first, *args)]
 
 
 class Sets(Keyspace):
@@ -106,7 +99,7 @@ class Sets(Keyspace):
 
     def smismember(self, name: KeyT, values: Any, *args: EncodableT) -> list[int]:
         """1 or 0 for each value, by whether it is a member. O(1) a value. Raises WrongTypeError."""
-        members = _flat(values, args)
+        members = words_of(values, args)
         found = self._read_as(to_bytes(name), Set)
         return [0] * len(members) if found is None else [int(member in found) for member in members]
 
@@ -213,25 +206,22 @@ class Sets(Keyspace):
         found = self._read_as(to_bytes(name), Set)
         if found is None:
             return 0, []
-        most = _SCAN_COUNT if count is None else as_int(count)
-        if most < 1:
-            raise ResponseError(SYNTAX)
-        return scan_members(found, at, None if match is None else to_bytes(match), most)
+        return scan_members(found, at, None if match is None else to_bytes(match), scan_count(count))
 
     # -- algebra -----------------------------------------------------------------------------------
 
     def sinter(self, keys: Any, *args: KeyT) -> set[bytes]:
         """The members that all sets have. O(smallest set x sets). Raises WrongTypeError."""
-        return set(self._sinter(_flat(keys, args)))
+        return set(self._sinter(words_of(keys, args)))
 
     def sinterstore(self, dest: KeyT, keys: Any, *args: KeyT) -> int:
         """Store the intersection at ``dest``; its size. Costs and errors as ``sinter``."""
-        names = _flat(keys, args)
+        names = words_of(keys, args)
         return self._store(b"SINTERSTORE", to_bytes(dest), names, self._intersection(names))
 
     def sintercard(self, numkeys: int, keys: Any, limit: int = 0) -> int:
         """How many members all sets have, counting up to ``limit`` (0: no limit). Costs as ``sinter``."""
-        names = _flat(keys, ())
+        names = words_of(keys)
         count = as_int(numkeys, "ERR numkeys should be greater than 0")
         if count < 1:
             raise err("numkeys should be greater than 0")
@@ -256,21 +246,21 @@ class Sets(Keyspace):
 
     def sunion(self, keys: Any, *args: KeyT) -> set[bytes]:
         """The members that any of the sets has. O(all members). Raises WrongTypeError."""
-        return set(self._sunion(_flat(keys, args)))
+        return set(self._sunion(words_of(keys, args)))
 
     def sunionstore(self, dest: KeyT, keys: Any, *args: KeyT) -> int:
         """Store the union at ``dest``; its size. Costs and errors as ``sunion``."""
-        names = _flat(keys, args)
+        names = words_of(keys, args)
         union = filled(self._sunion(names), self.ctx.limits)
         return self._store(b"SUNIONSTORE", to_bytes(dest), names, union)
 
     def sdiff(self, keys: Any, *args: KeyT) -> set[bytes]:
         """The members of the first set that no other has. O(all members). Raises WrongTypeError."""
-        return set(self._sdiff(_flat(keys, args)))
+        return set(self._sdiff(words_of(keys, args)))
 
     def sdiffstore(self, dest: KeyT, keys: Any, *args: KeyT) -> int:
         """Store the difference at ``dest``; its size. Costs and errors as ``sdiff``."""
-        names = _flat(keys, args)
+        names = words_of(keys, args)
         first, others, by_removal = self._difference(names)
         made = filled(first, self.ctx.limits) if by_removal else Set()
         if by_removal:

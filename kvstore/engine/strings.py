@@ -24,6 +24,7 @@ from kvstore.engine.ttl import (
     seconds,
 )
 from kvstore.engine.types.string import remember_encoding
+from kvstore.engine.words import pairs_of, words_of
 from kvstore.engine.xxh3 import xxh3_64
 from kvstore.errors import NOT_INTEGER, OVERFLOW, DataError, ResponseError, WrongTypeError, err
 from kvstore.numbers import INT64_MAX, INT64_MIN, as_int, incr_long_double, parse_int
@@ -31,21 +32,6 @@ from kvstore.numbers import INT64_MAX, INT64_MIN, as_int, incr_long_double, pars
 TOO_LONG = "string exceeds maximum allowed size (proto-max-bulk-len)"
 _ZERO = ord("0")
 _CELL_BYTES = 4  # of the server's table for LCS, whose size it limits
-
-
-def words_of(first: Any, more: tuple[Any, ...]) -> list[bytes]:
-    """The keys or fields of a redis-py method that takes one, several, or a collection of them."""
-    if isinstance(first, (bytes, str)) or not hasattr(first, "__iter__"):
-        words = [to_bytes(first)]
-    else:
-        words = [word if type(word) is bytes else to_bytes(word) for word in first]
-    words.extend([to_bytes(word) for word in more])
-    return words
-
-
-def pairs_of(mapping: Mapping[Any, Any]) -> list[bytes]:
-    """A mapping as flat words."""
-    return [to_bytes(word) for pair in mapping.items() for word in pair]
 
 
 def _condition_of(nx: bool, xx: bool, *operands: bytes | str | None) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from kvstore.engine.draws import check_draws, draw_count
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.types.zset import ZSet
+from kvstore.engine.words import scan_count, words_of
 from kvstore.engine.zset_algebra import SortedSetAlgebra
 from kvstore.engine.zset_ranges import Pair, cast_pairs, cast_score
 from kvstore.errors import NOT_POSITIVE, SYNTAX, DataError, ResponseError, WrongTypeError, err
@@ -30,9 +31,6 @@ GT: Final = 4
 LT: Final = 8
 CH: Final = 16
 INCR: Final = 32
-
-# Elements that one SCAN looks at when nobody says otherwise.
-_SCAN_COUNT: Final = 10
 
 
 def as_score(value: Any) -> float:
@@ -272,8 +270,7 @@ class SortedSets(SortedSetAlgebra):
         return self._bzpop(keys, timeout, True)
 
     def _bzpop(self, keys: Any, timeout: float | None, highest: bool) -> tuple[bytes, bytes, float] | None:
-        names = [keys] if isinstance(keys, (bytes, str, bytearray, memoryview, int, float)) else keys
-        found = self._zmpop(map(to_bytes, names), highest, 1)
+        found = self._zmpop(words_of(keys), highest, 1)
         if found is None:
             refuse_for_ever(timeout)
             return None
@@ -418,15 +415,12 @@ class SortedSets(SortedSetAlgebra):
         What is there from start to end is returned; a small set comes at once. ``match``: a pattern.
         O(count). Raises ResponseError, WrongTypeError.
         """
-        number = _SCAN_COUNT if count is None else as_int(count)
         start = as_int(cursor, "ERR invalid cursor")
         pattern = None if match is None else to_bytes(match)
         zset = self._read_as(to_bytes(name), ZSet)
         if zset is None:
             return 0, []
-        if number < 1:
-            raise ResponseError(SYNTAX)
-        following, pairs = scan_zset(zset, start, pattern, number)
+        following, pairs = scan_zset(zset, start, pattern, scan_count(count))
         cast = score_cast_func
         if cast is float:
             return following, pairs
