@@ -1,4 +1,7 @@
-"""What a blocking method of a bare store does when nothing is there to serve it."""
+"""What a blocking method of a bare store does when nothing is there to serve it.
+
+Must not know: values, sessions.
+"""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ from typing import Any
 from kvstore.engine.context import Context
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.set import Set
-from kvstore.errors import OUT_OF_RANGE, ResponseError, err
-from kvstore.numbers import INT64_MAX, INT64_MIN, as_int
+from kvstore.engine.words import symmetric
+from kvstore.errors import OUT_OF_RANGE, ResponseError
+from kvstore.numbers import INT64_MAX
 
 # Up to this size a draw lists the elements instead of keeping an order of them.
 _FEW = 128
@@ -24,9 +25,7 @@ MOST_DRAWS = 1 << 24
 
 def draw_count(word: Any, in_pairs: bool = False) -> int:
     """The count of a draw, of elements with what belongs to them if ``in_pairs``. Raises ResponseError."""
-    count = as_int(word)
-    if count == INT64_MIN:
-        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+    count = symmetric(word)
     if in_pairs and abs(count) > INT64_MAX // 2:
         raise ResponseError(OUT_OF_RANGE)
     return count

@@ -12,9 +12,9 @@ from typing import Any
 from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.types.list import List
-from kvstore.engine.words import words_of
+from kvstore.engine.words import symmetric, words_of
 from kvstore.errors import INDEX_RANGE, NO_SUCH_KEY, NOT_POSITIVE, SYNTAX, ResponseError, err
-from kvstore.numbers import INT64_MAX, INT64_MIN, as_int
+from kvstore.numbers import as_int
 
 # The word of a side of a list, and whether it is the left one.
 SIDES = {b"LEFT": True, b"RIGHT": False}
@@ -23,9 +23,9 @@ _POP_WORDS = (b"RPOP", b"LPOP")
 _POP_EVENTS = ("rpop", "lpop")
 _PUSH_EVENTS = ("rpush", "lpush")
 _NO_NUMKEYS = "ERR numkeys should be greater than 0"
+_NO_COUNT = "ERR count should be greater than 0"
 # An LREM looks for so few elements one by one; for more it goes once through the list.
 _FEW = 4
-_NO_COUNT = "ERR count should be greater than 0"
 
 
 def side(word: Any) -> bool:
@@ -250,7 +250,7 @@ class Lists(Keyspace):
 
         How many went. O(n). Raises WrongTypeError.
         """
-        key, most, element = to_bytes(name), _symmetric(count), to_bytes(value)
+        key, most, element = to_bytes(name), symmetric(count), to_bytes(value)
         found = self._write_as(key, List)
         if found is None:
             return 0
@@ -405,12 +405,7 @@ class Lists(Keyspace):
         self, timeout: float, numkeys: int, *args: KeyT, direction: str, count: int | None = 1
     ) -> list[Any] | None:
         """As ``lmpop``, with the timeout that ``blpop`` has."""
-        keys = words_of(args)
-        if as_int(numkeys, _NO_NUMKEYS) < 1:
-            raise ResponseError(_NO_NUMKEYS)
-        if as_int(numkeys) != len(keys):
-            raise ResponseError(SYNTAX)
-        found = self._mpop(keys, side(direction), 1 if count is None else mpop_count(count))
+        found = self.lmpop(numkeys, *args, direction=direction, count=count)
         if found is None:
             refuse_for_ever(timeout)
         return found
@@ -436,21 +431,13 @@ def _bounds(first: int, last: int, length: int) -> tuple[int, int]:
 
 def position_rank(rank: Any) -> int:
     """The RANK of LPOS. Raises ResponseError."""
-    first = _symmetric(rank)
+    first = symmetric(rank)
     if first == 0:
         raise err(
             "RANK can't be zero: use 1 to start from the first match, 2 from the second ... "
             "or use negative to start from the end of the list"
         )
     return first
-
-
-def _symmetric(number: Any) -> int:
-    """An integer whose negation is one too. Raises ResponseError."""
-    found = as_int(number)
-    if found == INT64_MIN:
-        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
-    return found
 
 
 def not_negative(number: Any, name: str) -> int:

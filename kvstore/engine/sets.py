@@ -1,6 +1,8 @@
 """Sets: the typed methods.
 
 The algebra goes through the smallest set where it can, and members come out in a fixed order.
+
+Must not know: argv, replies, sessions.
 """
 
 from __future__ import annotations

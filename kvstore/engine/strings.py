@@ -2,7 +2,7 @@
 
 A string is raw ``bytes`` in the dict, so APPEND and SETRANGE copy the value: one memcpy, some 25 µs for a
 megabyte. A buffer that grows in place would make every reader ask which of two types it holds; who
-appends to many megabytes a piece at a time has lists and streams.
+appends to many megabytes a piece at a time has lists.
 
 Must not know: argv, replies, sessions.
 """

@@ -1,4 +1,4 @@
-"""What redis-py's parameters come to: several keys in one parameter, mappings, the COUNT of a scan.
+"""What parameters come to: several keys in one of redis-py's, mappings, counts.
 
 Must not know: values, databases.
 """
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kvstore.engine.keyspace import to_bytes
-from kvstore.errors import SYNTAX, ResponseError
-from kvstore.numbers import as_int
+from kvstore.errors import SYNTAX, ResponseError, err
+from kvstore.numbers import INT64_MAX, INT64_MIN, as_int
 
 # Elements that a scan looks at when nobody says otherwise.
 _SCAN_COUNT = 10
@@ -29,6 +29,14 @@ def words_of(first: Any, more: Iterable[Any] = ()) -> list[bytes]:
 def pairs_of(mapping: Mapping[Any, Any]) -> list[bytes]:
     """A mapping as flat words."""
     return [to_bytes(word) for pair in mapping.items() for word in pair]
+
+
+def symmetric(number: Any) -> int:
+    """An integer whose negation is one too. Raises ResponseError."""
+    found = as_int(number)
+    if found == INT64_MIN:
+        raise err(f"value is out of range, value must between {-INT64_MAX} and {INT64_MAX}")
+    return found
 
 
 def scan_count(count: Any) -> int:
