@@ -35,7 +35,8 @@ class ServerThread:
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
         self._begun = threading.Event()  # _thread_id is known, or never will be
-        self._done = threading.Event()
+        self._done = threading.Event()  # nothing is asked of the loop any more
+        self._closed = threading.Event()  # and nothing of the server is left
         self._lock = threading.Lock()  # between close() and call(): nothing is asked of a loop that is gone
         self._asked: set[Future[Any]] = set()
         try:
@@ -96,7 +97,11 @@ class ServerThread:
             asked, self._asked = self._asked, set()
         for future in list(asked):
             future.cancel()
-        self._server.close()
+        try:
+            self._server.close()
+            self.store.join(None)
+        finally:
+            self._closed.set()
 
     def close(self) -> None:
         """Stop the server and close its connections. May be called twice, and from any thread."""
@@ -108,7 +113,7 @@ class ServerThread:
             if not self._done.is_set():
                 self._finish()
         elif self._thread_id != threading.get_ident():
-            self._done.wait()
+            self._closed.wait()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 

@@ -67,11 +67,16 @@ class Store(EngineStore):
         session.log_in()  # whoever has the Store needs no password
         return session
 
-    def join(self, hub: Hub) -> None:
-        """Be among the clients of a server of this store: its subscribers get what is published here."""
+    def join(self, hub: Hub | None) -> None:
+        """Be among the clients of a server of this store: its subscribers get what is published here.
+
+        None: the server is gone.
+        """
         for database in (self, *self.ctx.databases.values()):
             if isinstance(database, Store):
                 database.close()
+                if database._hub_made is not None:
+                    self.ctx.unlisten(database._hub_made)
                 database._hub_made = hub
 
     def _adopt(self, ctx: Any, index: int) -> None:

@@ -143,6 +143,17 @@ def test_renamed_commands_answer_to_the_new_name_alone() -> None:
     assert client("FETCH", "k") == b"$-1\r\n"
 
 
+def test_passwords_stay_hidden_when_commands_are_renamed() -> None:
+    hub = make_hub("rename-command auth login", "rename-command config c", "slowlog-log-slower-than 0")
+    client = Client(hub)
+    client("C", "SET", "requirepass", "secret")
+    client("LOGIN", "secret")
+    assert [entry.words for entry in hub.slowlog.entries] == [
+        [b"LOGIN", b"(redacted)"],
+        [b"C", b"SET", b"requirepass", b"(redacted)"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "text"),
     [

@@ -850,3 +850,15 @@ def test_a_bug_in_serving_a_blocked_client_costs_nobody_else(path: str) -> None:
         assert broken.read_reply_bytes().startswith(b"-ERR internal error in command 'BLPOP'")
         assert next_.read_reply_bytes() == b"*2\r\n$1\r\nq\r\n$1\r\n1\r\n"
         assert broken.call("PING") == next_.call("PING") == b"+PONG\r\n"
+
+
+def test_a_store_goes_on_when_its_server_has_ended(path: str) -> None:
+    store = kvstore.Store(check_same_thread=False, maxmemory=5_000_000)
+    listeners = store.ctx.listeners
+    with kvstore.serve(unix=path, store=store, busy_reply_threshold="1", notify_keyspace_events="KEA"):
+        store_of_one = store.database(1)
+    assert store.ctx.listeners == listeners
+    assert store_of_one.publish("news", "x") == 0
+    store.config_set("busy-reply-threshold", 1)
+    assert store.eval("local n = 0 while n < 1e6 do n = n + 1 end return 1", 0) == 1
+    assert store.config_get("maxmemory") == {"maxmemory": "5000000"}

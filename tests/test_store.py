@@ -497,3 +497,9 @@ def test_a_pipeline_has_no_private_attributes_of_its_store() -> None:
     with pytest.raises(AttributeError, match="_session_made"):
         _ = pipe._session_made
     assert not copy.copy(pipe)._calls
+
+
+def test_a_client_without_a_socket_does_not_wait_for_the_end_of_a_pause() -> None:
+    client = Store().client()
+    assert client.client_pause(60_000)
+    assert client.set("k", "v")

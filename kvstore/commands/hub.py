@@ -456,7 +456,7 @@ class Hub:
 
     def pauses(self, session: Session, command: Command, argv: Argv) -> bool:
         """Whether a pause puts this command off now. A client in this process could not wait for its end."""
-        if not session.codec.on_wire:
+        if not session.may_block:
             return False
         if self.ctx.now() >= self.pause_until_ms:
             self.unpause()  # where nobody runs the timers

@@ -32,15 +32,16 @@ def quoted(word: bytes) -> bytes:
 
 def redacted(session: Session, argv: Argv) -> Argv:
     """The words without passwords: those of AUTH, HELLO AUTH and of CONFIG SET of secret directives."""
-    name = argv[0].upper()
-    if name == b"AUTH":
+    command = session.hub.find(argv[0])  # which may be renamed
+    name = "" if command is None else command.name
+    if name == "AUTH":
         return [argv[0], *[_REDACTED] * (len(argv) - 1)]
-    if name == b"HELLO":
+    if name == "HELLO":
         upper = [word.upper() for word in argv]
         if b"AUTH" in upper[2:]:
             at = upper.index(b"AUTH", 2)
             return [*argv[: at + 1], *[_REDACTED] * len(argv[at + 1 : at + 3]), *argv[at + 3 :]]
-    if name == b"CONFIG" and len(argv) > 3 and argv[1].upper() == b"SET":
+    if name == "CONFIG" and len(argv) > 3 and argv[1].upper() == b"SET":
         shown = list(argv)
         for at in range(3, len(argv), 2):
             if session.hub.config.is_sensitive(argv[at - 1]):
