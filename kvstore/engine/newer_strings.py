@@ -109,9 +109,9 @@ class NewerStrings(Strings):
 
     def _msetex(self, words: list[bytes], condition: bytes, expiry: Expiry, keep_ttl: bool) -> int:
         """MSETEX of keys and values in turn; ``condition`` is NX, XX or empty."""
-        deadline = None
+        now, deadline = self.ctx.now(), None
         if expiry is not None:
-            deadline = deadline_of(*expiry, self.ctx.now(), "msetex")
+            deadline = deadline_of(*expiry, now, "msetex")
         if condition:
             for key in words[::2]:
                 if (self._write(key) is None) is (condition == b"XX"):
@@ -119,7 +119,7 @@ class NewerStrings(Strings):
         for at in range(0, len(words), 2):
             key, value = words[at], words[at + 1]
             self._write(key)
-            self._finish_set(key, value, deadline, keep_ttl)
+            self._finish_set(key, value, deadline, keep_ttl, now)
         return 1
 
     def increx(

@@ -151,17 +151,18 @@ class Strings(Keyspace):
         command: str = "set",
     ) -> bool | bytes | None:
         """SET with all its options; ``condition`` is NX, XX, IFEQ, IFNE, IFDEQ or IFDNE."""
-        deadline = None
+        now, deadline = 0, None
         if expiry is not None:
-            deadline = deadline_of(*expiry, self.ctx.now(), command)
+            now = self.ctx.now()
+            deadline = deadline_of(*expiry, now, command)
         before = self._read_as(key, bytes) if get else None
         found = self._write(key)
         if condition is not None and not self._holds(condition, operand, found):
             return before
-        self._finish_set(key, value, deadline, keep_ttl)
+        self._finish_set(key, value, deadline, keep_ttl, now)
         return before if get else True
 
-    def _finish_set(self, key: bytes, value: bytes, deadline: int | None, keep_ttl: bool) -> None:
+    def _finish_set(self, key: bytes, value: bytes, deadline: int | None, keep_ttl: bool, now: int) -> None:
         """The end of a SET with options, after a ``_write``. A deadline that is past deletes the key."""
         if deadline is None:
             self._overwrite(key, value, keep_ttl=keep_ttl)
@@ -169,7 +170,7 @@ class Strings(Keyspace):
             if self.live:
                 effect = (b"SET", key, value, b"KEEPTTL") if keep_ttl else (b"SET", key, value)
                 self.commit(effect, ("set", key))
-        elif deadline > self.ctx.now():
+        elif deadline > now:
             self._overwrite(key, value, keep_ttl=True)
             self._set_deadline(key, deadline)
             self.dirty += 1
