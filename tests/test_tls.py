@@ -36,6 +36,8 @@ class Authority:
         openssl(
             *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", "/CN=test authority"),
             *("-keyout", directory / "ca.key", "-out", directory / "ca.crt"),
+            # Python 3.13 is strict about what an authority's certificate must say.
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
         for name in ("server", "client", "other"):
             self.certify(name)
@@ -46,18 +48,12 @@ class Authority:
             *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
             *("-keyout", where / f"{name}.key", "-out", where / f"{name}.csr"),
         )
+        extensions = where / "extensions"
+        extensions.write_text("subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
         openssl(
-            *(
-                "x509",
-                "-req",
-                "-in",
-                where / f"{name}.csr",
-                "-CA",
-                where / "ca.crt",
-                "-CAkey",
-                where / "ca.key",
-            ),
-            *("-CAcreateserial", "-days", 2, "-out", where / f"{name}.crt"),
+            *("x509", "-req", "-in", where / f"{name}.csr", "-days", 2, "-out", where / f"{name}.crt"),
+            *("-CA", where / "ca.crt", "-CAkey", where / "ca.key", "-CAcreateserial"),
+            *("-extfile", extensions),
         )
 
     def directives(self, **more: object) -> dict[str, object]:
