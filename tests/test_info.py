@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kvstore import ManualClock, Store
+from kvstore import ManualClock, ResponseError, Store
 from tests.rawclient import parse
 from tests.servers import Server
 
@@ -295,3 +295,11 @@ def test_the_version_kept_is_the_version_told() -> None:
         assert fields(server, "server")["redis_version"].startswith("7.0.")
         with server.client() as client:
             assert client.call("CLIENT", "NO-TOUCH", "on").startswith(b"-ERR unknown subcommand")
+
+
+def test_codes_that_scripts_make_up_do_not_pile_up() -> None:
+    store = Store()
+    for number in range(300):
+        with pytest.raises(ResponseError):
+            store.eval(f"return redis.error_reply('MADE{number} up')", 0)
+    assert len(store._hub.errors) <= 128 and store._hub.total_errors == 300

@@ -64,6 +64,10 @@ _WRITES = frozenset({"write", "may_replicate"})
 _MOST_CANCELLED = 64
 
 
+# Codes of errors that are counted apart, as scripts can make up any number of them.
+_MOST_ERROR_CODES = 128
+
+
 class Timer:
     """A call at a time; none where it was cancelled."""
 
@@ -218,7 +222,8 @@ class Hub:
 
     def count_error(self, text: str) -> None:
         code = text.split(" ", 1)[0]
-        self.errors[code] = self.errors.get(code, 0) + 1
+        if code in self.errors or len(self.errors) < _MOST_ERROR_CODES:
+            self.errors[code] = self.errors.get(code, 0) + 1
         self.total_errors += 1
 
     def crashed(self, session: Session, argv: Argv) -> Any:
