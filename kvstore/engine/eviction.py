@@ -41,8 +41,10 @@ POLICIES = (
     "volatile-random",
     "volatile-ttl",
 )
-# Candidates kept from one eviction to the next.
+# Candidates kept from one eviction to the next. A deadline is a weaker hint of what is needed no more than
+# disuse is: fewer candidates, of less extreme deadlines, hit more (docs/decisions/0004).
 _POOL = 16
+_POOL_BY_DEADLINE = 4
 # Keys evicted in one go; what is left over the limit goes before the next commands.
 _EVICTIONS_AT_ONCE = 512
 # A new key's counter: not so low that it goes before it had a chance to be used again.
@@ -202,16 +204,17 @@ class Evictor:
         """Draw keys of the database; the best of them and of the pool are the new pool."""
         pool, index, rank_of = self._pool, db.index, self._rank
         draw, randbelow = self._order(db, volatile).draw, self._ctx.randbelow
+        most = _POOL_BY_DEADLINE if self.policy == "volatile-ttl" else _POOL
         known = {key for _, where, key in pool if where == index}
         for _ in range(self.samples):
             key = draw(randbelow)
             if key in known:
                 continue
             rank = rank_of(db, key)
-            if len(pool) < _POOL or rank > pool[0][0]:
+            if len(pool) < most or rank > pool[0][0]:
                 known.add(key)
                 insort(pool, (rank, index, key))
-                if len(pool) > _POOL:
+                if len(pool) > most:
                     del pool[0]
 
     def _rank(self, db: Keyspace, key: bytes) -> int:
