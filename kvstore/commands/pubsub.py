@@ -17,6 +17,8 @@ from kvstore.glob import compile_glob
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.pubsub_registry import Channels
     from kvstore.commands.session import Session
 
 family = Family("pubsub")
@@ -165,13 +167,17 @@ _bind(
 )
 
 
+def _after_notifications(hub: Hub) -> Channels:
+    """The channels, once they carried what earlier commands of this unit caused."""
+    if hub.notifications.queue:
+        hub.notifications.send()
+    return hub.channels
+
+
 @family.command("PUBLISH", 3, "pubsub loading stale fast may_replicate", kind=INT, since="2.0.0")
 def publish(session: Session, argv: Argv) -> int:
     """Send a message to a channel; how many clients got it. O(subscribers + patterns)."""
-    hub = session.hub
-    if hub.notifications.queue:
-        hub.notifications.send()  # what earlier commands of this unit caused comes first
-    return hub.channels.publish(argv[1], argv[2])
+    return _after_notifications(session.hub).publish(argv[1], argv[2])
 
 
 @family.command(
@@ -179,7 +185,7 @@ def publish(session: Session, argv: Argv) -> int:
 )
 def spublish(session: Session, argv: Argv) -> int:
     """Send a message to a shard channel; how many clients got it. O(subscribers)."""
-    return session.hub.channels.publish_shard(argv[1], argv[2])
+    return _after_notifications(session.hub).publish_shard(argv[1], argv[2])
 
 
 container = family.container("PUBSUB", since="2.8.0")

@@ -80,10 +80,13 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
     session.may_block = False
     try:
         execute, hub = session.execute, session.hub
+        notifications = hub.notifications
         replies = []
         for words in queue:
             reply = execute(words, hub.table(session.codec, EXECUTING, session.no_touch))
             replies.append(codec.nothing if reply is NO_REPLY else reply)
+            if notifications.queue:
+                notifications.send()  # before the next one subscribes, publishes, or wants other events
         return codec.array(replies)
     finally:
         ctx.frozen, session.may_block, session.command = before, may_block, exec_
