@@ -110,6 +110,7 @@ class RawClient:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.timeout = timeout
+        self.number = 0  # the id that the server gave this connection, where somebody asked
         self.sock.settimeout(timeout)
         self._buf = bytearray()
         try:

@@ -86,10 +86,12 @@ def main() -> int:
         options = {"enable-debug-command": "yes"}
         ours = stack.enter_context(servers.running(args.subject, options=options))
         others = [stack.enter_context(servers.running(kind, options=options)) for kind in references]
-        for name in names:
+        for grammar in map(grammars.load, names):
             for theirs in others:
+                if theirs.kind not in grammar.references:
+                    continue
                 for resp in protocols:
-                    pair = Pair(ours, theirs, grammars.load(name), resp)
+                    pair = Pair(ours, theirs, grammar, resp)
                     failures += _replay(pair, args.replay) if args.replay else _explore(pair, args)
     return 1 if failures else 0
 

@@ -32,14 +32,18 @@ reply is always compared exactly. Inside MULTI and EXEC each element is compared
 
 ``macro(name, function, weight=1)``: several steps that belong together (shrinking keeps them together).
 Pseudo-commands, which the runner carries out itself: ``@PAUSE ms`` waits; ``@SCAN SSCAN key ...`` walks a
-whole cursor loop (``@SCAN SCAN ...`` for the keyspace) and compares what was found as a set.
+whole cursor loop (``@SCAN SCAN ...`` for the keyspace) and compares what was found as a set. With
+``settle`` also ``@UNBLOCK n [TIMEOUT|ERROR]`` and ``@KILL n``: CLIENT UNBLOCK and KILL of connection n.
 
 ``config``: directives set on both servers for the family (small limits bring all encodings into reach).
 ``known``: differences that are accepted, each with its server, commands and reason (see ``compare.Known``).
 ``avoid``: commands that one server cannot run at all, so that states would diverge (``Avoid``).
-``connections``: how many clients; ``command(..., on=1)`` or ``step(..., on=1)`` picks one, else it is random.
+``connections``: how many clients; ``command(..., on=1)`` (or ``on=(1, 2)``) picks one, else it is random.
 ``settle``: commands may block or push: the runner then waits until both servers are idle after each step
 and compares everything that arrived, on every connection.
+``arrivals``: with ``settle``, whether two connections heard the same although the bytes or their number
+differ: ``(argv, ours, theirs) -> bool``, for messages whose order is not defined.
+``references``: the servers to compare with; leave redis out where 7.0 works differently altogether.
 ``databases``: how many databases the state comparison reads after each sequence.
 
 Nothing here may read a clock or any randomness but ``rng``: a seed is the whole sequence.
@@ -299,21 +303,22 @@ class Command:
     args: Strategy
     weight: float = 1.0
     compare: Comparison = exact
-    on: int | None = None
+    on: int | Sequence[int] | None = None
 
     def make(self, rng: Rng, connections: int) -> Group:
         head = [word.encode() for word in self.name.split()]
         words = self.args(rng)
-        luck = rng.random()
+        luck = 1.0 if self.name.startswith("@") else rng.random()
         if luck < 0.02 and words:
             words = words[: rng.randrange(len(words))]
         elif luck < 0.03:
             words = words + BAD_WORD(rng)
         elif luck < 0.045 and words:
             words[rng.randrange(len(words))] = BAD_WORD(rng)[0]
-        if rng.random() < 0.1:
+        if not self.name.startswith("@") and rng.random() < 0.1:
             head = [rng.choice((word.lower(), word.title())) for word in head]
-        on = self.on if self.on is not None else rng.randrange(connections) if connections > 1 else 0
+        choice = range(connections) if self.on is None else self.on
+        on = choice if isinstance(choice, int) else rng.choice(choice) if len(choice) > 1 else choice[0]
         return (Step((*head, *words), on),)
 
 
@@ -330,7 +335,11 @@ class Macro:
 
 
 def command(
-    name: str, *args: Arg, weight: float = 1.0, compare: Comparison = exact, on: int | None = None
+    name: str,
+    *args: Arg,
+    weight: float = 1.0,
+    compare: Comparison = exact,
+    on: int | Sequence[int] | None = None,
 ) -> Command:
     """A command of a grammar; see the head of this file."""
     return Command(name, seq(*args), weight, compare, on)
@@ -394,6 +403,8 @@ class Grammar:
     connections: int = 1
     settle: bool = False
     databases: int = 1
+    references: tuple[str, ...] = ("valkey", "redis")
+    arrivals: Callable[[tuple[bytes, ...], list[bytes], list[bytes]], bool] | None = None
     common: Sequence[Command | Macro] = COMMON
 
     def group(self, rng: Rng, servers: frozenset[str] = frozenset()) -> Group:

@@ -1,4 +1,4 @@
-"""Blocking commands on five connections: who is woken, in which order, by what, and with which reply."""
+"""Blocking commands on six connections: who is woken, in which order, by what, and with which reply."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ _TIMEOUT = one_of(
     BAD_INT,
     weights=(82, 8, 6, 4),
 )
+_WAITERS = (0, 1, 2, 3, 4)
+_WAKER = 5
 _ELEMENTS = some(VALUE, 1, 3)
 _SCORED = some(seq(pick(1, 2, 3), pick("m1", "m2", "m3", "m4")), 1, 3)
 _LIST = pick("a", "b", "c")
@@ -58,13 +60,21 @@ def _times_out(rng: Rng) -> list[Step]:
 GRAMMAR = Grammar(
     "blocking",
     [
-        command("BLPOP", some(_LIST, 1, 3), _TIMEOUT, weight=4),
-        command("BRPOP", some(_LIST, 1, 3), _TIMEOUT, weight=3),
-        command("BLMOVE", _LIST, _LIST, SIDE, SIDE, _TIMEOUT, weight=4),
-        command("BRPOPLPUSH", _LIST, _LIST, _TIMEOUT, weight=2),
-        command("BLMPOP", _TIMEOUT, counted(_LIST, 1, 3), _END, options(seq("COUNT", COUNT)), weight=3),
-        command("BZPOPMIN", some(_ZSET, 1, 3), _TIMEOUT, weight=3),
-        command("BZPOPMAX", some(_ZSET, 1, 3), _TIMEOUT, weight=2),
+        command("BLPOP", some(_LIST, 1, 3), _TIMEOUT, weight=4, on=_WAITERS),
+        command("BRPOP", some(_LIST, 1, 3), _TIMEOUT, weight=3, on=_WAITERS),
+        command("BLMOVE", _LIST, _LIST, SIDE, SIDE, _TIMEOUT, weight=4, on=_WAITERS),
+        command("BRPOPLPUSH", _LIST, _LIST, _TIMEOUT, weight=2, on=_WAITERS),
+        command(
+            "BLMPOP",
+            _TIMEOUT,
+            counted(_LIST, 1, 3),
+            _END,
+            options(seq("COUNT", COUNT)),
+            weight=3,
+            on=_WAITERS,
+        ),
+        command("BZPOPMIN", some(_ZSET, 1, 3), _TIMEOUT, weight=3, on=_WAITERS),
+        command("BZPOPMAX", some(_ZSET, 1, 3), _TIMEOUT, weight=2, on=_WAITERS),
         command(
             "BZMPOP",
             _TIMEOUT,
@@ -72,32 +82,33 @@ GRAMMAR = Grammar(
             one_of("MIN", "MAX"),
             options(seq("COUNT", COUNT)),
             weight=3,
+            on=_WAITERS,
         ),
-        command("BLPOP", KEY, _TIMEOUT, weight=0.5),
+        command("BLPOP", KEY, _TIMEOUT, weight=0.5, on=_WAITERS),
         macro("TIMES_OUT", _times_out, weight=0.05),
-        # what wakes them, mostly by the last connection, which never blocks by itself
-        command("LPUSH", _LIST, _ELEMENTS, weight=5, on=5),
-        command("RPUSH", _LIST, _ELEMENTS, weight=5, on=5),
-        command("RPUSHX", _LIST, _ELEMENTS, on=5),
-        command("LINSERT", _LIST, one_of("BEFORE", "AFTER"), VALUE, VALUE, on=5),
-        command("LMOVE", _LIST, _LIST, _END, _END, weight=2, on=5),
-        command("ZADD", _ZSET, _SCORED, weight=5, on=5),
-        command("ZUNIONSTORE", _ZSET, 2, _ZSET, _ZSET, on=5),
-        command("ZINCRBY", _ZSET, 1, "m1", on=5),
-        command("RENAME", KEY, NEW_KEY, weight=2, on=5),
-        command("COPY", KEY, NEW_KEY, opt("REPLACE"), weight=2, on=5),
-        command("MOVE", KEY, pick(0, 1), weight=1, on=5),
+        # what wakes them, mostly by a connection that never blocks
+        command("LPUSH", _LIST, _ELEMENTS, weight=5, on=_WAKER),
+        command("RPUSH", _LIST, _ELEMENTS, weight=5, on=_WAKER),
+        command("RPUSHX", _LIST, _ELEMENTS, on=_WAKER),
+        command("LINSERT", _LIST, one_of("BEFORE", "AFTER"), VALUE, VALUE, on=_WAKER),
+        command("LMOVE", _LIST, _LIST, _END, _END, weight=2, on=_WAKER),
+        command("ZADD", _ZSET, _SCORED, weight=5, on=_WAKER),
+        command("ZUNIONSTORE", _ZSET, 2, _ZSET, _ZSET, on=_WAKER),
+        command("ZINCRBY", _ZSET, 1, "m1", on=_WAKER),
+        command("RENAME", KEY, NEW_KEY, weight=2, on=_WAKER),
+        command("COPY", KEY, NEW_KEY, opt("REPLACE"), weight=2, on=_WAKER),
+        command("MOVE", KEY, pick(0, 1), weight=1, on=_WAKER),
         command("SELECT", pick(0, 0, 1), weight=0.3),
-        command("SWAPDB", 0, 1, weight=0.5, on=5),
-        command("SET", NEW_KEY, VALUE, weight=1.5, on=5),
-        command("DEL", some(NEW_KEY, 1, 3), weight=3, on=5),
-        command("FLUSHALL", weight=0.1, on=5),
-        command("MULTI", weight=2, on=5),
-        command("EXEC", weight=3, on=5),
+        command("SWAPDB", 0, 1, weight=0.5, on=_WAKER),
+        command("SET", NEW_KEY, VALUE, weight=1.5, on=_WAKER),
+        command("DEL", some(NEW_KEY, 2, 5), weight=12, on=_WAKER),
+        command("FLUSHALL", weight=0.1, on=_WAKER),
+        command("MULTI", weight=2, on=_WAKER),
+        command("EXEC", weight=3, on=_WAKER),
         command("MULTI", weight=0.5),
         command("EXEC", weight=1),
-        command("@UNBLOCK", pick(0, 1, 2, 3, 4), opt(pick("TIMEOUT", "ERROR")), weight=2, on=5),
-        command("@KILL", pick(0, 1, 2, 3, 4), weight=0.3, on=5),
+        command("@UNBLOCK", pick(0, 1, 2, 3, 4), opt(pick("TIMEOUT", "ERROR")), weight=2, on=_WAKER),
+        command("@KILL", pick(0, 1, 2, 3, 4), weight=0.3, on=_WAKER),
         command("LRANGE", _LIST, 0, -1),
         command("ZRANGE", _ZSET, 0, -1),
         command("KEYS", "*", compare=unordered),
@@ -105,5 +116,6 @@ GRAMMAR = Grammar(
     connections=6,
     settle=True,
     databases=2,
+    references=("valkey",),  # 7.2 runs a woken command again, and serves the woken in another order than 7.0
     common=(),
 )

@@ -27,7 +27,7 @@ from tests.differential.compare import (
 )
 from tests.differential.grammar import PROLOGUE, Grammar, Group, Step
 from tests.differential.known import KNOWN
-from tests.rawclient import RawClient, parse, reply_end
+from tests.rawclient import RawClient, Word, parse, reply_end
 from tests.servers import Server
 
 REPLY_SECONDS = 10.0
@@ -63,6 +63,7 @@ class _Side:
 
     def _connect(self) -> RawClient:
         client = self.server.client(timeout=REPLY_SECONDS)
+        client.number = int(parse(client.call("CLIENT", "ID")).text)
         if self.resp == 3:
             client.hello3()
         return client
@@ -70,6 +71,17 @@ class _Side:
     def reconnect(self, on: int) -> None:
         self.clients[on].close()
         self.clients[on] = self._connect()
+
+    def translated(self, step: Step) -> tuple[Word, ...] | None:
+        """The command to send: pseudo-commands name a connection, the server its own number for it."""
+        name, *rest = step.argv
+        if name == b"@PAUSE":
+            return None
+        if name == b"@UNBLOCK":
+            return ("CLIENT", "UNBLOCK", self.clients[int(rest[0])].number, *rest[1:])
+        if name == b"@KILL":
+            return ("CLIENT", "KILL", "ID", self.clients[int(rest[0])].number)
+        return step.argv
 
     def close(self) -> None:
         for client in (self.control, *self.clients):
@@ -96,11 +108,14 @@ class _Side:
         """What has come, connection by connection; a closed connection shows as such once."""
         result = []
         for on, client in enumerate(self.clients):
+            replies: list[bytes] = []
             try:
-                result.append(client.read_available())
+                while more := client.read_available():
+                    replies += more
             except (EOFError, ConnectionError):
-                result.append([b"(connection closed)"])
+                replies.append(b"(connection closed)")
                 self.reconnect(on)
+            result.append(replies)
         return result
 
 
@@ -173,7 +188,7 @@ class _Run:
         name = step.argv[0].upper()
         if name == b"@PAUSE":
             time.sleep(int(step.argv[1]) / 1000)
-            return None
+            return self._settled_step(at, step) if self.grammar.settle else None
         if self.blocked[step.on]:
             return None  # its client waits, on both servers, and would not read this command
         if name == b"@SCAN":
@@ -188,21 +203,25 @@ class _Run:
     def _settled_step(self, at: int, step: Step) -> Mismatch | None:
         arrived = []
         for side in self.sides:
-            side.clients[step.on].send(*step.argv)
+            if (argv := side.translated(step)) is not None:
+                side.clients[step.on].send(*argv)
             side.settle()
             arrived.append(side.arrived())
         mine, other = arrived
-        if any(len(left) != len(right) for left, right in zip(mine, other, strict=True)):
-            return Mismatch(at, step, _shown(mine), _shown(other), "not the same number of replies")
+        same = self.grammar.arrivals or (lambda argv, left, right: False)
         for on, (left, right) in enumerate(zip(mine, other, strict=True)):
             mismatch = None
-            if on == step.on and len(left) == 1:
+            if on == step.on and len(left) == len(right) == 1:
                 mismatch = self._compare(at, step, left[0], right[0])
-            elif left != right:
-                mismatch = Mismatch(at, step, _shown(mine), _shown(other), "the bytes differ")
+            elif left != right and not same(step.argv, left, right):
+                why = "the bytes differ" if len(left) == len(right) else "not the same number of replies"
+                mismatch = Mismatch(at, step, _shown(mine), _shown(other), why)
             if mismatch is not None:
                 return mismatch
-            self.blocked[on] = not left if on == step.on else self.blocked[on] and not left
+            if left:
+                self.blocked[on] = False
+            elif on == step.on and step.argv[0].upper() != b"@PAUSE":
+                self.blocked[on] = True
         return None
 
     def _compare(self, at: int, step: Step, ours: bytes, theirs: bytes) -> Mismatch | None:
@@ -222,7 +241,7 @@ class _Run:
         else:
             wrong = self._judge(argv, on, ours, theirs)
             mismatch = None if wrong is None else Mismatch(at, step, ours, theirs, wrong)
-        if name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET"):
+        if name in (b"EXEC", b"DISCARD", b"RESET") or (name == b"MULTI" and ours == b"+OK\r\n"):
             queued.clear()
         return mismatch
 
