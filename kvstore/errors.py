@@ -55,6 +55,22 @@ class NoScriptError(ResponseError):
         super().__init__(text)
 
 
+class FormatError(StoreError):
+    """The bytes of a file or of a payload are not what their format allows.
+
+    ``text`` says what is wrong, ``offset`` (where it is known) at which byte of what was read.
+    """
+
+    def __init__(self, text: str, offset: int | None = None):
+        super().__init__(text if offset is None else f"{text} at offset {offset}")
+        self.text = text
+        self.offset = offset
+
+
+class PersistenceError(StoreError):
+    """A file could not be read, written or locked; the text names it."""
+
+
 class ProtocolError(StoreError):
     """The peer's bytes are not RESP; ``str(error)`` is the reply before the connection closes."""
 

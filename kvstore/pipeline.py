@@ -112,11 +112,8 @@ class Pipeline:
         return bool(session.tx_dirty)
 
     def _run(self) -> list[Any]:
-        ctx = self._store.ctx
-        before = ctx.frozen
-        ctx.frozen = ctx.now()
         results: list[Any] = []
-        try:
+        with self._store.ctx.unit():
             for place, (name, args, kwargs) in enumerate(self._calls, 1):
                 try:
                     results.append(getattr(self._store, name)(*args, **kwargs))
@@ -124,8 +121,6 @@ class Pipeline:
                     words = " ".join([name.upper(), *map(str, args)])
                     error.args = (f"Command # {place} ({words}) of pipeline caused error: {error}",)
                     results.append(error)
-        finally:
-            ctx.frozen = before
         return results
 
     def reset(self) -> None:

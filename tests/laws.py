@@ -129,6 +129,8 @@ class Snapshot:
         found = {where: value for where, value in self.kept.items() if value is not None}
         for db in self.ctx.databases.values():
             tap, db._before_change = db._before_change, None
+            if tap is None:  # the database was cleared
+                continue
             assert isinstance(tap, _Tap)
             for key in db._data:
                 if (tap.home, key) not in self.kept:
@@ -151,6 +153,12 @@ class _Tap:
             databases = self.snapshot.ctx.databases.values()
             db = next(db for db in databases if db._before_change is self)
             self.snapshot.kept[self.home, key] = digest_key(db, key)
+
+    def cleared(self, data: dict[bytes, Any], expires: dict[bytes, int]) -> None:
+        for key, value in data.items():
+            if (self.home, key) not in self.snapshot.kept:
+                record = TYPES[type(value)]
+                self.snapshot.kept[self.home, key] = record.name, record.digest(value), expires.get(key)
 
 
 class Lawful:

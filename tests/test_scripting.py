@@ -15,7 +15,7 @@ pytest.importorskip("lupa")
 from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import RESP2, RESP3
 from kvstore.commands.session import Session
-from kvstore.engine.context import Context, ManualClock
+from kvstore.engine.context import Context, Listener, ManualClock
 from kvstore.engine.database import Database
 from tests.rawclient import RawClient
 from tests.servers import Server, running
@@ -360,7 +360,7 @@ def test_the_limit_can_be_set_while_running(busy_servers: list[Server]) -> None:
 # -- units, in this process ------------------------------------------------------------------------------
 
 
-class Recorder:
+class Recorder(Listener):
     """Hears what is logged."""
 
     def __init__(self) -> None:

@@ -287,6 +287,9 @@ class Hub:
                 self._ready[(where, key)] = None
                 self.pending = True
 
+    def on_unit(self, begins: bool) -> None:
+        """A unit's end is seen by ``drain()``, which waits for it."""
+
     def drain(self) -> None:
         """Act on what the unit that just ended has caused, and on what follows from that."""
         current = self.current

@@ -89,14 +89,12 @@ class Scripting:
                 raise OutOfMemoryError
         self._read_only, self.wrote, self._kill = read_only, False, False
         session = self._open(caller)
-        ctx = hub.ctx
-        before, ctx.frozen = ctx.frozen, ctx.now()
         self.caller = caller
         try:
-            reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
+            with hub.ctx.unit():
+                reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
         finally:
             self.caller = None
-            ctx.frozen = before
             if limited:
                 hub.has_room = True
             if BUSY in hub.features:

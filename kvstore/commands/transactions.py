@@ -75,21 +75,21 @@ def _compile_exec(command: Command, codec: Codec) -> Run:
 def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
     """The queued commands as one unit: one time for all, and none of them blocks."""
     ctx = session.hub.ctx
-    before, may_block, exec_ = ctx.frozen, session.may_block, session.command
-    ctx.frozen = ctx.now()
+    may_block, exec_ = session.may_block, session.command
     session.may_block = False
     try:
         execute, hub = session.execute, session.hub
         notifications = hub.notifications
         replies = []
-        for words in queue:
-            reply = execute(words, hub.table(session.codec, EXECUTING, session.no_touch))
-            replies.append(codec.nothing if reply is NO_REPLY else reply)
-            if notifications.queue:
-                notifications.send()  # before the next one subscribes, publishes, or wants other events
+        with ctx.unit():
+            for words in queue:
+                reply = execute(words, hub.table(session.codec, EXECUTING, session.no_touch))
+                replies.append(codec.nothing if reply is NO_REPLY else reply)
+                if notifications.queue:
+                    notifications.send()  # before the next one subscribes, publishes, or wants other events
         return codec.array(replies)
     finally:
-        ctx.frozen, session.may_block, session.command = before, may_block, exec_
+        session.may_block, session.command = may_block, exec_
 
 
 @family.command(

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import random as _random
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,6 +81,9 @@ class Listener(Protocol):
         """Two databases swapped their data: ``db`` now has the keys ``has``, and ``other`` has
         ``other_has``. A key in either was touched in both. The commit of the effect follows."""
 
+    def on_unit(self, begins: bool) -> None:
+        """What is committed from here to the end of the unit happens as one thing, or not at all."""
+
 
 @dataclass(slots=True)
 class Limits:
@@ -121,11 +125,14 @@ class Context:
         "databases",
         "evictor",
         "frozen",
+        "keeps_order",
+        "libraries",
         "limits",
         "listeners",
         "live",
         "random",
         "stats",
+        "units",
     )
 
     def __init__(
@@ -146,6 +153,10 @@ class Context:
         self.listeners: list[Listener] = []
         self.live = False
         self.frozen: int | None = None
+        self.keeps_order = False
+        self.units = 0  # how deep units are nested now
+        # Sources of function libraries by name, as they were read: kept, to be written again.
+        self.libraries: dict[bytes, bytes] = {}
         self.active_expire = True
         self.evictor = Evictor(self)
 
@@ -153,6 +164,24 @@ class Context:
         """The time of this unit in milliseconds since the Unix epoch."""
         frozen = self.frozen
         return self.clock.now_ms() if frozen is None else frozen
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """A unit of several changes: its time stands still, and whoever listens takes them as one."""
+        before = self.frozen
+        self.frozen = self.now()
+        outermost, self.units = not self.units, self.units + 1
+        if outermost:
+            for listener in self.listeners:
+                listener.on_unit(True)
+        try:
+            yield
+        finally:
+            self.units -= 1
+            self.frozen = before
+            if outermost:
+                for listener in self.listeners:
+                    listener.on_unit(False)
 
     def randbelow(self, n: int) -> int:
         """A random index below ``n``."""
@@ -164,13 +193,25 @@ class Context:
         if found is None:
             found = self.databases[index] = self._make(self, index)
             found.live = self.live
+            if self.keeps_order:
+                found._scan_order()
             self.evictor.attach(found)
         return found
 
+    def keep_order(self) -> None:
+        """Have every database keep the order list of its keys from now on: a snapshot begins with it, and
+        then need not make it in one go. O(keys), so for a store that is empty still."""
+        self.keeps_order = True
+        for database in self.databases.values():
+            database._scan_order()
+
     def listen(self, listener: Listener) -> None:
-        """Add a listener, which from now on hears of every commit."""
+        """Add a listener, which from now on hears of every commit.
+
+        The newest hears first: a log, which is there from the start and whose disk may fail, comes last.
+        """
         if listener not in self.listeners:
-            self.listeners = [*self.listeners, listener]
+            self.listeners = [listener, *self.listeners]
             self._relive()
 
     def unlisten(self, listener: Listener) -> None:

@@ -483,6 +483,19 @@ class HashExpiry(Hashes):
             return 1
         before = found.deadlines if found is not None and keep_ttl else None
         kept = {field: before[field] for field in there if field in before} if before else {}
+        with self.ctx.unit():
+            self._set_timed(key, words, fields, deadline, kept)
+        return 1
+
+    def _set_timed(
+        self,
+        key: bytes,
+        words: list[bytes],
+        fields: list[bytes],
+        deadline: int | None,
+        kept: dict[bytes, int],
+    ) -> None:
+        """Set the fields, then their common deadline or those that were kept."""
         self._hset(key, *words)
         found = self._data[key]
         if deadline is not None:
@@ -496,7 +509,6 @@ class HashExpiry(Hashes):
             if self.live:
                 for effect in expire_effects(key, kept):
                     self.commit(effect)
-        return 1
 
 
 # Under these names where a parameter hides them.

@@ -251,11 +251,12 @@ class Hashes(Keyspace):
         self._put_field(key, found, field, total)
         self.dirty += 1
         if self.live:
-            self.commit((b"HSET", key, field, total), ("hincrbyfloat", key))
             deadline = None if found is None else found.deadline(field)
-            if deadline is not None:
-                for effect in expire_effects(key, {field: deadline}):
-                    self.commit(effect)
+            with self.ctx.unit():
+                self.commit((b"HSET", key, field, total), ("hincrbyfloat", key))
+                if deadline is not None:
+                    for effect in expire_effects(key, {field: deadline}):
+                        self.commit(effect)
         return total
 
     # -- draws and scans ---------------------------------------------------------------------------

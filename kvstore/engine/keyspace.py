@@ -18,7 +18,7 @@ Costs: lookup O(1). Must not know: argv, replies, sessions, what a value is made
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.engine.expiry import DueBuckets
@@ -58,6 +58,17 @@ def _data_error(value: Any) -> DataError:
     return DataError(
         f"Invalid input of type: '{type(value).__name__}'. Convert to a bytes, string, int or float first."
     )
+
+
+class Tap(Protocol):
+    """Asked before the data changes: by a snapshot under way, which takes the old value first."""
+
+    def __call__(self, key: bytes) -> None:
+        """``key`` is about to be created, changed or deleted."""
+
+    def cleared(self, data: dict[bytes, Value], expires: dict[bytes, int]) -> None:
+        """All keys went at once. The dicts are the tap's now, nobody changes them any more; the database
+        has lost its tap."""
 
 
 class Keyspace:
@@ -106,8 +117,8 @@ class Keyspace:
         self._timed: dict[bytes, int] | None = None
         # When keys were last used, as the evictor writes it; None while nobody asks.
         self._access: dict[bytes, int] | None = None
-        # Called with a key about to be created, changed or deleted (snapshots); None when nobody asks.
-        self._before_change: Callable[[bytes], None] | None = None
+        # Called with a key about to be created, changed or deleted; None when nobody asks.
+        self._before_change: Tap | None = None
         # Called with a key that a command reads, writes or made (LRU and LFU); None when nobody asks.
         self._on_access: Callable[[bytes], None] | None = None
         self.live = False
@@ -336,13 +347,14 @@ class Keyspace:
     def _clear(self) -> int:
         """Empty the database; how many keys went. The caller commits."""
         had = self._data
-        if self._before_change is not None:
-            for key in had:
-                self._before_change(key)
+        tap = self._before_change
+        if tap is not None:
+            self._before_change = None
+            tap.cleared(had, self._expires)
         self._data = {}
         self._expires = {}
         self._due.clear()
-        self._order = None
+        self._order = ScanOrder(()) if self.ctx.keeps_order else None
         self._volatile = None
         if self._access is not None:
             self._access.clear()

@@ -109,6 +109,9 @@ class Accountant:
             if mine is not None:
                 tables[other] = mine  # type: ignore[assignment]
 
+    def on_unit(self, begins: bool) -> None:
+        pass
+
     def check(self) -> None:
         self.used()
         # The total is the sum of the sizes, and nothing that is gone is counted.

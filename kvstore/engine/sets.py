@@ -83,11 +83,12 @@ class Sets(Keyspace):
         self.dirty += len(gone)
         if not self.live:
             return
-        for at in range(0, len(gone), _SREM_BATCH):
-            events = [(event, key)] if at == 0 else []
-            if emptied and at + _SREM_BATCH >= len(gone):
-                events.append(("del", key))
-            self.commit((b"SREM", key, *gone[at : at + _SREM_BATCH]), *events)
+        with self.ctx.unit():
+            for at in range(0, len(gone), _SREM_BATCH):
+                events = [(event, key)] if at == 0 else []
+                if emptied and at + _SREM_BATCH >= len(gone):
+                    events.append(("del", key))
+                self.commit((b"SREM", key, *gone[at : at + _SREM_BATCH]), *events)
 
     def scard(self, name: KeyT) -> int:
         """How many members. O(1). Raises WrongTypeError."""

@@ -256,10 +256,10 @@ class Strings(Keyspace):
                 return value
             if self._before_change is not None:
                 self._before_change(key)
+            self._set_deadline(key, deadline)
             self.dirty += 1
             if self.live:
                 self.commit((b"PEXPIREAT", key, b"%d" % deadline), ("expire", key))
-            self._set_deadline(key, deadline)
         elif persist and key in self._expires:
             if self._before_change is not None:
                 self._before_change(key)
