@@ -131,6 +131,11 @@ class Evictor:
             self._accountant = None
             self._pool.clear()
 
+    def recount(self) -> None:
+        """Weigh all data anew, after it was put in place without commits (loaded from a file). O(keys)."""
+        self._account(False)
+        self._account(self.maxmemory > 0)
+
     def make_room(self) -> bool:
         """Evict until the data is within the limit; False when it is not and nothing may be evicted.
 
