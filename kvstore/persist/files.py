@@ -1,0 +1,632 @@
+"""The files of one store: what its snapshot and its append-only log do, and when.
+
+A server drives it from its loop: ``flush()`` before replies leave, ``turn()`` in every turn while ``busy``,
+``tick()`` about ten times a second. A durable store in a program drives it by ``breathe()``, at the start of
+calls that may grow the data.
+
+Invariants
+- At most one job, a snapshot or a rewrite of the log, walks the data at a time. It begins between units.
+- A job begins where the log stands: the log's new increment has exactly what came after the snapshot.
+- The data is read from files only into an empty store, and nothing that was loaded is logged.
+
+Must not know: sockets, sessions, configuration files, how bytes are laid out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from kvstore.engine.context import Context
+from kvstore.errors import FormatError, PersistenceError, StoreError, err
+from kvstore.persist.aof import AppendLog
+from kvstore.persist.aof_base import AofBaseWriter
+from kvstore.persist.figures import Figures, JobFigures
+from kvstore.persist.fs import FileSystem, OsFileSystem, failed
+from kvstore.persist.loading import Loader
+from kvstore.persist.lock import lock_directory
+from kvstore.persist.rdb import RdbWriter
+from kvstore.persist.saving import SaveJob
+from kvstore.persist.settings import Settings
+from kvstore.persist.worker import InlineWorker, ThreadWorker, Worker
+
+log = logging.getLogger("kvstore")
+
+# How long a job walks in one turn: what a command may be delayed by it.
+SLICE_NS: Final = 1_000_000
+# After a snapshot by a save point failed, the next is not tried before that.
+_RETRY_SAVE_MS: Final = 5000
+# After so many failed rewrites in a row they are put off, for minutes that double up to the most.
+_REWRITE_FAILURES: Final = 3
+_MOST_RETRY_MINUTES: Final = 60
+_TICK_MS: Final = 100
+_MISCONF_RDB: Final = (
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    "error."
+)
+_MISCONF_LOG: Final = "MISCONF Errors writing to the AOF file: {}"
+
+
+class Lock(Protocol):
+    def release(self) -> None: ...
+
+
+class Files:
+    """Snapshots and log of the store of one context."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        settings: Settings,
+        *,
+        fs: FileSystem | None = None,
+        worker: Worker | None = None,
+        lock: Callable[[str], Lock] = lock_directory,
+        immediate: bool = False,
+        on_refusal: Callable[[str | None], None] = lambda text: None,
+    ):
+        """``immediate``: each change is written before its call returns, as there is no loop to do it.
+        ``on_refusal``: told why writes are to be refused from now on, or (None) that they are not."""
+        self.ctx = ctx
+        self.settings = settings
+        self.fs: FileSystem = OsFileSystem() if fs is None else fs
+        self.worker: Worker = ThreadWorker() if worker is None else worker
+        self.figures = Figures(last_save_ms=ctx.now())
+        self.log: AppendLog | None = None
+        self._loader = Loader(ctx, settings, self.fs, self.figures.load)
+        self._take_lock = lock
+        self._immediate = immediate
+        self._on_refusal = on_refusal
+        self._refusal: str | None = None
+        self._lock: Lock | None = None
+        self._job: SaveJob | None = None
+        self._job_log: AppendLog | None = None  # whose base the job writes; None: it writes a snapshot
+        self._save_scheduled = self._rewrite_scheduled = False
+        self._saved_changes = 0  # of all databases together, at the last snapshot
+        self._job_changes = 0  # the same when the one under way began
+        self._tried_save_ms = 0
+        self._tried_rewrite_ms = 0
+        self._ticked_ms = 0
+        ctx.keep_order()
+
+    # -- loading -----------------------------------------------------------------------------------
+
+    def load(self) -> Iterator[int]:
+        """Fill the empty store from the files, then keep the log if there is to be one. Yields bytes read.
+
+        The log counts where there is one; else the snapshot is read, and begins the log. Raises
+        PersistenceError or FormatError for what cannot be read, which is left as it is.
+        """
+        if self.settings.appendonly:
+            self._own_log_dir()
+        yield from self._loader.load()
+        self._loaded()
+        if self.settings.appendonly:
+            self._open_log()
+
+    def load_now(self) -> None:
+        """As ``load``, in one go."""
+        for _ in self.load():
+            pass
+
+    def _loaded(self) -> None:
+        self.ctx.evictor.recount()
+        self._saved_changes = self._changes()
+        self.figures.last_save_ms = self.ctx.now()
+
+    def _own_log_dir(self) -> None:
+        path = self.settings.log_dir
+        try:
+            self.fs.mkdir(path)
+        except OSError as error:
+            raise failed("make the directory", path, error) from error
+        if self._lock is None:
+            self._lock = self._take_lock(path)
+
+    def reload(self, *, save: bool, flush: bool, merge: bool) -> None:
+        """DEBUG RELOAD: write a snapshot and read it back. ``save``, ``flush``: whether to write, and to
+        empty the store first; ``merge``: keys that are there already are replaced, else they are an error."""
+        if save:
+            self.save()
+        if flush:
+            self._empty()
+            self._loader.load_snapshot()
+        else:
+            self._loader.merge_snapshot(replace=merge)
+        self._loaded()
+
+    def load_log(self) -> None:
+        """DEBUG LOADAOF: empty the store and read the log back. Raises ResponseError without a log."""
+        if self.log is None:
+            raise err("Error trying to load the AOF files, check server logs.")
+        self.log.flush()
+        self._empty()
+        self._loader.load_log()
+        self._loaded()
+
+    def _empty(self) -> None:
+        for db in self.ctx.databases.values():
+            db._clear()
+
+    # -- snapshots ---------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """SAVE: write a snapshot now. Raises ResponseError while one is under way, or if it fails."""
+        if self._job is not None and self._job_log is None:
+            raise err("Background save already in progress")
+        try:
+            self.save_to(self.settings.rdb_path)
+        except (StoreError, OSError) as error:
+            log.warning("%s", error)
+            self._end_save(False)
+            raise err("") from error  # as the servers word it
+        self._job_changes = self._changes()
+        self._end_save(True)
+        log.info("DB saved on disk")
+
+    def save_to(self, path: str) -> None:
+        """Write a snapshot to a file, whole or not at all. Raises PersistenceError."""
+        directory, name = os.path.split(path)
+        taps = [(db, db._before_change) for db in self.ctx.databases.values()]
+        for db, _ in taps:
+            db._before_change = None  # of a rewrite under way, which sees no change meanwhile
+        try:
+            SaveJob(
+                self.ctx,
+                self.fs,
+                InlineWorker(),
+                directory or ".",
+                name,
+                self._rdb_writer(False),
+                done=_ignore,
+            ).run()
+        except OSError as error:
+            raise failed("write", path, error) from error
+        finally:
+            for db, tap in taps:
+                db._before_change = tap
+
+    def start_save(self, schedule: bool = False) -> str:
+        """BGSAVE: begin a snapshot; what to tell the client. ``schedule``: later, if a rewrite is under way.
+
+        Raises ResponseError."""
+        if self._job is not None and self._job_log is None:
+            raise err("Background save already in progress")
+        if self.ctx.units or (self._job is not None and schedule):
+            self._save_scheduled = True
+            return "Background saving scheduled"
+        if self._job is not None:
+            raise err(
+                "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to "
+                "schedule a BGSAVE whenever possible."
+            )
+        self._begin_save()
+        return "Background saving started"
+
+    def _begin_save(self) -> None:
+        settings = self.settings
+        self._save_scheduled = False
+        self._job_changes, self._tried_save_ms = self._changes(), self.ctx.now()
+        self._begin(
+            self.figures.save, settings.dir, settings.dbfilename, self._rdb_writer(False), self._saved
+        )
+        log.info("Background saving started")
+
+    def _saved(self, error: BaseException | None) -> None:
+        self._end_job(self.figures.save, error)
+        self._end_save(error is None)
+        if error is None:
+            log.info("Background saving terminated with success")
+        else:
+            log.warning("Background saving error: cannot write %s: %s", self.settings.rdb_path, error)
+
+    def _end_save(self, ok: bool) -> None:
+        figures = self.figures
+        figures.save.last_ok = ok
+        if ok:
+            figures.save.count += 1
+            figures.last_save_ms = self.ctx.now()
+            self._saved_changes = self._job_changes
+        self._tell_refusal()
+
+    def flushed_all(self) -> None:
+        """FLUSHALL: the snapshot on disk must not bring back what went, where there are save points."""
+        if self._job is not None and self._job_log is None:
+            self._cancel_job()
+        if self.settings.save:
+            try:
+                self.save()
+            except StoreError:
+                pass  # the log has it, and the figures
+
+    def _rdb_writer(self, base: bool) -> Callable[[Callable[[bytes], None]], RdbWriter]:
+        settings, ctx = self.settings, self.ctx
+        aux = {
+            b"redis-ver": settings.version.encode(),
+            b"redis-bits": b"64",
+            b"ctime": b"%d" % (ctx.now() // 1000),
+            b"used-mem": b"%d" % ctx.evictor.used_memory(),
+            b"aof-base": b"%d" % base,
+        }
+        return lambda out: RdbWriter(
+            out,
+            target=settings.rdb_target,
+            compress=settings.rdbcompression,
+            checksum=settings.rdbchecksum,
+            aux=aux,
+            libraries=ctx.libraries,
+        )
+
+    # -- the log -----------------------------------------------------------------------------------
+
+    def _new_log(self) -> AppendLog:
+        settings = self.settings
+        return AppendLog(
+            self.fs,
+            self.worker,
+            settings.log_dir,
+            settings.appendfilename,
+            policy=settings.appendfsync,
+            now_ms=self.ctx.clock.now_ms,
+            timestamps=settings.aof_timestamp_enabled,
+            immediate=self._immediate,
+        )
+
+    def _open_log(self) -> None:
+        """Keep the log from now on, which has all that is in the store; a new one begins with that."""
+        fresh = not self._loader.has_log()
+        made = self._new_log()
+        if fresh:
+            made.begin_apart()
+            base = made.new_base_name(self.settings.aof_use_rdb_preamble)
+            log.info("Creating AOF base file %s on server start", base)
+            SaveJob(
+                self.ctx, self.fs, InlineWorker(), made.directory, base, self._base_writer(), done=_ignore
+            ).run()
+            made.replace_base(base)
+        else:
+            made.begin()
+        self._listen(made)
+
+    def _listen(self, made: AppendLog) -> None:
+        self.log = made
+        self.ctx.listen(made)
+
+    def set_appendonly(self, on: bool) -> str | None:
+        """CONFIG SET appendonly; a text where it cannot be done. The new log counts once its base is there."""
+        if on == (self.log is not None):
+            return None
+        if not on:
+            self._close_log()
+            return None
+        if self._job is not None:
+            self._cancel_job()
+        try:
+            self._own_log_dir()
+            made = self._new_log()
+            made.begin_apart()
+            self._listen(made)
+            self._begin_rewrite(made)
+        except (StoreError, OSError) as error:
+            log.warning("%s", error)
+            self._drop_log()
+            return "Unable to turn on AOF. Check server logs."
+        return None
+
+    def _close_log(self) -> None:
+        if self._job_log is not None:
+            self._cancel_job()
+        closing = self.log
+        if closing is not None:
+            self.ctx.unlisten(closing)
+            self.log = None
+            closing.close()
+        self._drop_log()
+
+    def _drop_log(self) -> None:
+        if self.log is not None:
+            self.ctx.unlisten(self.log)
+            self.log = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self._tell_refusal()
+
+    def start_rewrite(self) -> str:
+        """BGREWRITEAOF: begin to write the log anew; what to tell the client. Raises ResponseError."""
+        if self._job_log is not None:
+            raise err("Background append only file rewriting already in progress")
+        if self._job is not None or self.ctx.units:
+            self._rewrite_scheduled = True
+            return "Background append only file rewriting scheduled"
+        if not self._try_rewrite():
+            raise err(
+                "Can't execute an AOF background rewriting. Please check the server logs for more information."
+            )
+        return "Background append only file rewriting started"
+
+    def _try_rewrite(self) -> bool:
+        """Begin a rewrite; False, and a line in the log, where that fails."""
+        self._rewrite_scheduled = False
+        self._tried_rewrite_ms = self.ctx.now()
+        written = self.log
+        try:
+            if written is None:  # nobody keeps a log: the base is all there will be
+                self._own_log_dir()
+                written = self._new_log()
+                written.begin_apart()
+            else:
+                written.rotate()
+            self._begin_rewrite(written)
+        except (StoreError, OSError) as error:
+            log.warning("Can't rewrite append only file: %s", error)
+            self.figures.rewrite.last_ok = False
+            self.figures.rewrite.failures += 1
+            return False
+        return True
+
+    def _begin_rewrite(self, written: AppendLog) -> None:
+        base = written.new_base_name(self.settings.aof_use_rdb_preamble)
+        self._begin(self.figures.rewrite, written.directory, base, self._base_writer(), self._rewritten)
+        self._job_log = written
+        log.info("Background append only file rewriting started")
+
+    def _base_writer(self) -> Callable[[Callable[[bytes], None]], RdbWriter | AofBaseWriter]:
+        if self.settings.aof_use_rdb_preamble:
+            return self._rdb_writer(True)
+        libraries = self.ctx.libraries
+        return lambda out: AofBaseWriter(out, libraries=libraries)
+
+    def _rewritten(self, error: BaseException | None) -> None:
+        job, written = self._job, self._job_log
+        assert job is not None and written is not None
+        if error is None:
+            try:
+                written.replace_base(job.name)
+            except (StoreError, OSError) as failure:
+                error = failure
+        self._end_job(self.figures.rewrite, error)
+        if written is not self.log:
+            written.close()
+        if error is None:
+            self.figures.rewrite.count += 1
+            log.info("Background AOF rewrite finished successfully")
+        else:
+            log.warning("Background AOF rewrite failed: %s", error)
+        self._tell_refusal()
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        figures: JobFigures,
+        directory: str,
+        name: str,
+        make: Callable[[Callable[[bytes], None]], Any],
+        done: Callable[[BaseException | None], None],
+    ) -> None:
+        job = self._job = SaveJob(self.ctx, self.fs, self.worker, directory, name, make, done=done)
+        figures.begin(self.ctx.now())
+        self.figures.job_keys, self.figures.job_keys_done = job.snapshot.total, 0
+
+    def _end_job(self, figures: JobFigures, error: BaseException | None) -> None:
+        figures.end(self.ctx.now(), error is None)
+        self._job = self._job_log = None
+
+    def _cancel_job(self) -> None:
+        job, of_log = self._job, self._job_log
+        if job is not None:
+            job.cancel()
+            self._end_job(self.figures.save if of_log is None else self.figures.rewrite, None)
+            if of_log is not None and of_log is not self.log:
+                of_log.close()
+
+    @property
+    def saving(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether ``turn()`` has something to do at once."""
+        job = self._job
+        return job is not None and job.ready
+
+    def turn(self) -> None:
+        """A slice of the job under way, and what the worker has ended."""
+        self.worker.poll()
+        job = self._job
+        if job is not None:
+            job.step(SLICE_NS)
+            self.figures.job_keys_done = job.snapshot.written
+
+    def finish(self) -> None:
+        """Let the job under way come to its end, and whatever the worker has to do."""
+        while (job := self._job) is not None:
+            job.step(SLICE_NS)
+            if not job.ready:
+                self.worker.drain()
+        self.worker.drain()
+
+    # -- from time to time -------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """What is due: the sync of each second, save points, rewrites. About ten times a second."""
+        now = self._ticked_ms = self.ctx.now()
+        self.worker.poll()
+        written = self.log
+        if written is not None:
+            written.policy = self._policy()
+            written.tick()
+        if self._job is None and not self.ctx.units:
+            self._begin_due(now)
+        self._tell_refusal()
+
+    def _policy(self) -> str:
+        """How the log is synced now: not beside a job that syncs much, where that is asked for."""
+        settings = self.settings
+        if settings.no_appendfsync_on_rewrite and self._job is not None:
+            return "no"
+        return settings.appendfsync
+
+    def _begin_due(self, now: int) -> None:
+        written = self.log
+        if written is not None and written.needs_rewrite:
+            if now - self._tried_rewrite_ms >= 1000:
+                self._try_rewrite()
+        elif self._rewrite_scheduled:
+            self._try_rewrite()
+        elif self._save_scheduled or self._is_save_due(now):
+            self._begin_save()
+        elif written is not None and self._has_grown(written) and self._may_rewrite(now):
+            log.info("Starting automatic rewriting of AOF")
+            self._try_rewrite()
+
+    def _is_save_due(self, now: int) -> bool:
+        settings, figures = self.settings, self.figures
+        if not settings.save:
+            return False
+        changes, passed = self._changes() - self._saved_changes, now - figures.last_save_ms
+        if not any(changes >= least and passed > seconds * 1000 for seconds, least in settings.save):
+            return False
+        return figures.save.last_ok or now - self._tried_save_ms > _RETRY_SAVE_MS
+
+    def _has_grown(self, written: AppendLog) -> bool:
+        settings = self.settings
+        if not settings.auto_aof_rewrite_percentage or written.size <= settings.auto_aof_rewrite_min_size:
+            return False
+        base = written.base_size or 1
+        return (written.size - base) * 100 // base >= settings.auto_aof_rewrite_percentage
+
+    def _may_rewrite(self, now: int) -> bool:
+        beyond = self.figures.rewrite.failures - _REWRITE_FAILURES
+        if beyond < 0:
+            return True
+        minutes = min(1 << min(beyond, 10), _MOST_RETRY_MINUTES)
+        return now - self._tried_rewrite_ms >= minutes * 60_000
+
+    def _changes(self) -> int:
+        """Changes since the store was made."""
+        return sum(db.dirty for db in self.ctx.databases.values())
+
+    def breathe(self) -> None:
+        """What a loop would do in between, at the start of a call on a store that has none."""
+        if self.ctx.units:
+            return
+        if self._job is not None:
+            self.turn()
+        now = self.ctx.now()
+        if now - self._ticked_ms >= _TICK_MS:
+            self.tick()
+
+    # -- writing before answering --------------------------------------------------------------------
+
+    def flush(self) -> bool:
+        """Write what the turn has logged. False: it is not on the disk, and must be, so nobody may be told."""
+        written = self.log
+        if written is None:
+            return True
+        try:
+            written.flush()
+        except PersistenceError as error:
+            if self._refusal is None:
+                log.warning("%s", error)
+            self._tell_refusal()
+            return written.policy != "always"
+        if self._refusal is not None:
+            self._tell_refusal()
+        return True
+
+    def refusal(self) -> str | None:
+        """Why writes are refused now: the last snapshot, or the last write of the log, failed."""
+        written, settings = self.log, self.settings
+        if written is not None and written.error is not None:
+            return _MISCONF_LOG.format(written.error)
+        if settings.stop_writes_on_bgsave_error and settings.save and not self.figures.save.last_ok:
+            return _MISCONF_RDB
+        return None
+
+    def _tell_refusal(self) -> None:
+        text = self.refusal()
+        if text != self._refusal:
+            self._refusal = text
+            self._on_refusal(text)
+
+    # -- what INFO and others ask --------------------------------------------------------------------
+
+    def last_save_ms(self) -> int:
+        """When the data was last saved; the start counts."""
+        return self.figures.last_save_ms
+
+    @property
+    def aof_enabled(self) -> bool:
+        return self.log is not None
+
+    @property
+    def appended(self) -> int:
+        """Bytes given to the log since the start."""
+        return 0 if self.log is None else self.log.appended
+
+    @property
+    def synced(self) -> int:
+        """How many of them are known to be on the disk."""
+        return 0 if self.log is None else self.log.synced
+
+    def fields(self) -> Iterator[tuple[str, Any]]:
+        """INFO persistence, in its order."""
+        now, figures, written = self.ctx.now(), self.figures, self.log
+        yield from figures.snapshots(now, self._changes() - self._saved_changes)
+        yield "aof_enabled", int(written is not None)
+        yield "aof_rewrite_in_progress", int(self._job_log is not None)
+        yield "aof_rewrite_scheduled", int(self._rewrite_scheduled)
+        yield from figures.rewrites(now)
+        yield "aof_last_write_status", "err" if written is not None and written.error is not None else "ok"
+        yield "aof_last_cow_size", 0
+        yield "module_fork_in_progress", 0
+        yield "module_fork_last_cow_size", 0
+        if written is not None:
+            yield "aof_current_size", written.size
+            yield "aof_base_size", written.base_size
+            yield "aof_pending_rewrite", int(self._rewrite_scheduled)
+            yield "aof_buffer_length", written.buffered
+            yield "aof_pending_bio_fsync", int(written.syncing)
+            yield "aof_delayed_fsync", 0
+        if figures.load.active:
+            yield from figures.load.fields(now)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self, save: bool | None = False, force: bool = False) -> None:
+        """Bring everything to the disk and let go of the files. May be called twice.
+
+        ``save``: write a snapshot; None: where there are save points. Raises PersistenceError when something
+        could not be written, and then everything goes on, unless it is to end by ``force``.
+        """
+        if self._job is not None:
+            self._cancel_job()
+        try:
+            if self.log is not None:
+                self.log.flush()
+                self.log.sync()
+            if save or (save is None and self.settings.save):
+                log.info("Saving the final RDB snapshot before exiting.")
+                self.save_to(self.settings.rdb_path)
+                log.info("DB saved on disk")
+        except (PersistenceError, FormatError) as error:
+            log.warning("Error trying to save the DB: %s", error)
+            if not force:
+                raise
+        try:
+            self._close_log()
+        except PersistenceError:
+            if not force:
+                raise
+        self.worker.close()
+
+
+def _ignore(error: BaseException | None) -> None:
+    """For a job that raises its error itself."""

@@ -1,0 +1,48 @@
+"""What steers the files of a store: the directives of the same names, as Python has them.
+
+Must not know: where they come from.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kvstore.engine.types import Target
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the directives of the same names say; they may change at any time."""
+
+    dir: str = "."
+    dbfilename: str = "dump.rdb"
+    rdbcompression: bool = True
+    rdbchecksum: bool = True
+    rdb_target: Target = Target.PORTABLE
+    save: tuple[tuple[int, int], ...] = ()  # (seconds, changes)
+    stop_writes_on_bgsave_error: bool = True
+    appendonly: bool = False
+    appendfilename: str = "appendonly.aof"
+    appenddirname: str = "appendonlydir"
+    appendfsync: str = "everysec"
+    no_appendfsync_on_rewrite: bool = False
+    auto_aof_rewrite_percentage: int = 100
+    auto_aof_rewrite_min_size: int = 64 << 20
+    aof_load_truncated: bool = True
+    aof_use_rdb_preamble: bool = True
+    aof_timestamp_enabled: bool = False
+    version: str = "7.2.4"  # as AUX fields name it
+
+    @property
+    def rdb_path(self) -> str:
+        return os.path.join(self.dir, self.dbfilename)
+
+    @property
+    def log_dir(self) -> str:
+        return os.path.join(self.dir, self.appenddirname)
+
+    @property
+    def single_log_path(self) -> str:
+        """Where logs of versions before 7 are: one file, beside the snapshot."""
+        return os.path.join(self.dir, self.appendfilename)
