@@ -26,7 +26,7 @@ from kvstore.persist.aof_base import AofBaseWriter
 from kvstore.persist.figures import Figures, JobFigures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
 from kvstore.persist.loading import Loader
-from kvstore.persist.lock import lock_directory
+from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.saving import SaveJob
 from kvstore.persist.settings import Settings
@@ -65,7 +65,7 @@ class Files:
         *,
         fs: FileSystem | None = None,
         worker: Worker | None = None,
-        lock: Callable[[str], Lock] = lock_directory,
+        lock: Callable[[str], Lock] = DirectoryLock,
         immediate: bool = False,
         on_refusal: Callable[[str | None], None] = lambda text: None,
     ):
