@@ -22,15 +22,14 @@ from typing import Any, Final, Protocol
 from kvstore.engine.context import Context
 from kvstore.errors import FormatError, PersistenceError, StoreError, err
 from kvstore.persist.aof import AppendLog
-from kvstore.persist.aof_base import AofBaseWriter
 from kvstore.persist.figures import Figures, JobFigures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
 from kvstore.persist.loading import Loader
 from kvstore.persist.lock import DirectoryLock
-from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.saving import SaveJob
 from kvstore.persist.settings import Settings
 from kvstore.persist.worker import InlineWorker, ThreadWorker, Worker
+from kvstore.persist.writers import base_writer, snapshot_writer
 
 log = logging.getLogger("kvstore")
 
@@ -90,6 +89,7 @@ class Files:
         self._job_changes = 0  # the same when the one under way began
         self._tried_save_ms = 0
         self._tried_rewrite_ms = 0
+        self._rewrite_error = ""
         self._ticked_ms = 0
         ctx.keep_order()
 
@@ -181,7 +181,7 @@ class Files:
                 InlineWorker(),
                 directory or ".",
                 name,
-                self._rdb_writer(False),
+                snapshot_writer(self.ctx, self.settings),
                 done=_ignore,
             ).run()
         except OSError as error:
@@ -212,7 +212,11 @@ class Files:
         self._save_scheduled = False
         self._job_changes, self._tried_save_ms = self._changes(), self.ctx.now()
         self._begin(
-            self.figures.save, settings.dir, settings.dbfilename, self._rdb_writer(False), self._saved
+            self.figures.save,
+            settings.dir,
+            settings.dbfilename,
+            snapshot_writer(self.ctx, self.settings),
+            self._saved,
         )
         log.info("Background saving started")
 
@@ -243,24 +247,6 @@ class Files:
             except StoreError:
                 pass  # the log has it, and the figures
 
-    def _rdb_writer(self, base: bool) -> Callable[[Callable[[bytes], None]], RdbWriter]:
-        settings, ctx = self.settings, self.ctx
-        aux = {
-            b"redis-ver": settings.version.encode(),
-            b"redis-bits": b"64",
-            b"ctime": b"%d" % (ctx.now() // 1000),
-            b"used-mem": b"%d" % ctx.evictor.used_memory(),
-            b"aof-base": b"%d" % base,
-        }
-        return lambda out: RdbWriter(
-            out,
-            target=settings.rdb_target,
-            compress=settings.rdbcompression,
-            checksum=settings.rdbchecksum,
-            aux=aux,
-            libraries=ctx.libraries,
-        )
-
     # -- the log -----------------------------------------------------------------------------------
 
     def _new_log(self) -> AppendLog:
@@ -285,7 +271,13 @@ class Files:
             base = made.new_base_name(self.settings.aof_use_rdb_preamble)
             log.info("Creating AOF base file %s on server start", base)
             SaveJob(
-                self.ctx, self.fs, InlineWorker(), made.directory, base, self._base_writer(), done=_ignore
+                self.ctx,
+                self.fs,
+                InlineWorker(),
+                made.directory,
+                base,
+                base_writer(self.ctx, self.settings),
+                done=_ignore,
             ).run()
             made.replace_base(base)
         else:
@@ -349,6 +341,15 @@ class Files:
             )
         return "Background append only file rewriting started"
 
+    def compact(self) -> None:
+        """Write the log anew, in one go. Raises PersistenceError; the log then goes on as it was."""
+        if self._job_log is None:
+            self.finish()
+            self._try_rewrite()
+        self.finish()
+        if not self.figures.rewrite.last_ok:
+            raise PersistenceError(f"cannot write the log anew: {self._rewrite_error}")
+
     def _try_rewrite(self) -> bool:
         """Begin a rewrite; False, and a line in the log, where that fails."""
         self._rewrite_scheduled = False
@@ -364,6 +365,7 @@ class Files:
             self._begin_rewrite(written)
         except (StoreError, OSError) as error:
             log.warning("Can't rewrite append only file: %s", error)
+            self._rewrite_error = str(error)
             self.figures.rewrite.last_ok = False
             self.figures.rewrite.failures += 1
             return False
@@ -371,15 +373,15 @@ class Files:
 
     def _begin_rewrite(self, written: AppendLog) -> None:
         base = written.new_base_name(self.settings.aof_use_rdb_preamble)
-        self._begin(self.figures.rewrite, written.directory, base, self._base_writer(), self._rewritten)
+        self._begin(
+            self.figures.rewrite,
+            written.directory,
+            base,
+            base_writer(self.ctx, self.settings),
+            self._rewritten,
+        )
         self._job_log = written
         log.info("Background append only file rewriting started")
-
-    def _base_writer(self) -> Callable[[Callable[[bytes], None]], RdbWriter | AofBaseWriter]:
-        if self.settings.aof_use_rdb_preamble:
-            return self._rdb_writer(True)
-        libraries = self.ctx.libraries
-        return lambda out: AofBaseWriter(out, libraries=libraries)
 
     def _rewritten(self, error: BaseException | None) -> None:
         job, written = self._job, self._job_log
@@ -396,6 +398,7 @@ class Files:
             self.figures.rewrite.count += 1
             log.info("Background AOF rewrite finished successfully")
         else:
+            self._rewrite_error = str(error)
             log.warning("Background AOF rewrite failed: %s", error)
         self._tell_refusal()
 
@@ -482,25 +485,20 @@ class Files:
             self._try_rewrite()
         elif self._save_scheduled or self._is_save_due(now):
             self._begin_save()
-        elif written is not None and self._has_grown(written) and self._may_rewrite(now):
+        elif (
+            written is not None
+            and self.settings.wants_rewrite(written.size, written.base_size)
+            and self._may_rewrite(now)
+        ):
             log.info("Starting automatic rewriting of AOF")
             self._try_rewrite()
 
     def _is_save_due(self, now: int) -> bool:
-        settings, figures = self.settings, self.figures
-        if not settings.save:
-            return False
-        changes, passed = self._changes() - self._saved_changes, now - figures.last_save_ms
-        if not any(changes >= least and passed > seconds * 1000 for seconds, least in settings.save):
+        figures = self.figures
+        passed = now - figures.last_save_ms
+        if not self.settings.wants_save(self._changes() - self._saved_changes, passed):
             return False
         return figures.save.last_ok or now - self._tried_save_ms > _RETRY_SAVE_MS
-
-    def _has_grown(self, written: AppendLog) -> bool:
-        settings = self.settings
-        if not settings.auto_aof_rewrite_percentage or written.size <= settings.auto_aof_rewrite_min_size:
-            return False
-        base = written.base_size or 1
-        return (written.size - base) * 100 // base >= settings.auto_aof_rewrite_percentage
 
     def _may_rewrite(self, now: int) -> bool:
         beyond = self.figures.rewrite.failures - _REWRITE_FAILURES

@@ -46,3 +46,15 @@ class Settings:
     def single_log_path(self) -> str:
         """Where logs of versions before 7 are: one file, beside the snapshot."""
         return os.path.join(self.dir, self.appendfilename)
+
+    def wants_save(self, changes: int, passed_ms: int) -> bool:
+        """Whether a save point is reached: so many changes, so long after the last snapshot."""
+        return any(changes >= least and passed_ms > seconds * 1000 for seconds, least in self.save)
+
+    def wants_rewrite(self, size: int, base_size: int) -> bool:
+        """Whether the log, which had ``base_size`` after its last rewrite, has grown enough for another."""
+        percentage = self.auto_aof_rewrite_percentage
+        if not percentage or size <= self.auto_aof_rewrite_min_size:
+            return False
+        base = base_size or 1
+        return (size - base) * 100 // base >= percentage
