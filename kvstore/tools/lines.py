@@ -1,0 +1,377 @@
+"""Keys as lines of JSON: what ``kvstore dump`` prints and ``kvstore load`` reads.
+
+    {"db": 0, "key": "user:7", "type": "hash", "expires_at_ms": 1900000000000, "value": {"name": "Ann"}}
+
+| type | value |
+|---|---|
+| string | a word |
+| list, set | an array of words |
+| hash | an object, or an array of [field, value] where a field is no UTF-8; ``field_deadlines`` in the same way, with Unix times in ms |
+| zset | an array of [member, score]; a score is a number, "inf" or "-inf" |
+| others | ``payload`` instead of ``value``: what DUMP gives, in base64 |
+
+A word is a string where the bytes are UTF-8, and ``{"base64": "..."}`` otherwise, so that every byte comes
+back; a number is written with the digits that give it back exactly. ``{"function": ..., "source": ...}`` is
+a library of functions. Keys and members of a set, of a hash and of a zset keep their order.
+
+Costs: O(bytes). A large value is written in pieces; reading one takes its line, its tree and the value.
+
+Must not know: files, where lines come from or go to.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
+
+from kvstore.engine.codec import Reader, crc64
+from kvstore.engine.context import Limits
+from kvstore.engine.types import TYPES, Target, Value, load
+from kvstore.engine.types.hash import Hash
+from kvstore.engine.types.list import List
+from kvstore.engine.types.set import filled
+from kvstore.engine.types.zset import ZSet
+from kvstore.errors import FormatError
+
+# Elements of a value that become JSON at once.
+_BATCH = 1000
+_MAX_DEADLINE_MS = (1 << 63) - 1
+# The latest deadline of a field, which the store keeps in 46 bits.
+_MAX_FIELD_DEADLINE_MS = (1 << 46) - 1
+
+# The version that payloads have at their end, little endian.
+_RDB_VERSION = b"\x09\x00"
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
+
+
+@dataclass(slots=True)
+class Key:
+    """A key as it stands in a line."""
+
+    db: int
+    key: bytes
+    value: Value
+    deadline_ms: int | None
+
+
+class Function(NamedTuple):
+    """A library of functions."""
+
+    name: bytes
+    source: bytes
+
+
+class _Shape(NamedTuple):
+    """How the values of one type are written and read."""
+
+    write: Callable[[Any], Iterator[str]]
+    read: Callable[[Any, Limits], Value]
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def key_line(db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[bytes]:
+    """The line of a key, its end included, in pieces. O(size)."""
+    name = TYPES[type(value)].name
+    head: dict[str, Any] = {"db": db, "key": _word(key), "type": name}
+    if deadline_ms is not None:
+        head["expires_at_ms"] = deadline_ms
+    text = _encode(head)[:-1]
+    shape = _SHAPES.get(name)
+    if shape is None:
+        encoded = base64.b64encode(_payload_of(value)).decode()
+        yield f'{text}, "payload": "{encoded}"}}\n'.encode()
+        return
+    text += ', "value": '
+    for piece in shape.write(value):
+        yield (text + piece).encode()
+        text = ""
+    yield b"}\n"
+
+
+def function_line(name: bytes, source: bytes) -> bytes:
+    """The line of a library of functions, its end included."""
+    return _encode({"function": _word(name), "source": _word(source)}).encode() + b"\n"
+
+
+def _word(data: bytes) -> Any:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _array(items: Iterable[Any]) -> Iterator[str]:
+    """A JSON array, in pieces."""
+    rest = iter(items)
+    before = "["
+    while batch := list(islice(rest, _BATCH)):
+        yield before + _encode(batch)[1:-1]
+        before = ", "
+    yield "]" if before == ", " else "[]"
+
+
+def _map(items: Iterable[tuple[bytes, Any]]) -> Iterator[str]:
+    """A JSON object, in pieces; the keys are UTF-8."""
+    rest = iter(items)
+    before = "{"
+    while batch := {name.decode(): item for name, item in islice(rest, _BATCH)}:
+        yield before + _encode(batch)[1:-1]
+        before = ", "
+    yield "}" if before == ", " else "{}"
+
+
+def _is_text(words: Iterable[bytes]) -> bool:
+    try:
+        for word in words:
+            word.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _named(fields: Iterable[bytes], items: Iterable[tuple[bytes, Any]]) -> Iterator[str]:
+    """By field: an object, or pairs where a field is no text."""
+    if _is_text(fields):
+        return _map(items)
+    return _array([_word(name), item] for name, item in items)
+
+
+def _write_hash(value: Hash) -> Iterator[str]:
+    yield from _named(value, ((field, _word(text)) for field, text in value.items()))
+    if value.deadlines:
+        yield ', "field_deadlines": '
+        yield from _named(value.deadlines, value.deadlines.items())
+
+
+def _write_zset(value: ZSet) -> Iterator[str]:
+    return _array([_word(member), _score(score)] for member, score in value.scores.items())
+
+
+def _score(score: float) -> float | str:
+    return str(score) if score in (float("inf"), float("-inf")) else score
+
+
+def _payload_of(value: Value) -> bytes:
+    """What DUMP gives: the type, the body, the version of RDB, a checksum."""
+    record = TYPES[type(value)]
+    number = record.rdb_type(value, Target.PORTABLE)
+    data = b"".join([bytes([number]), *record.dump(value, Target.PORTABLE), _RDB_VERSION])
+    return data + crc64(data).to_bytes(8, "little")
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def parse_line(line: bytes, limits: Limits) -> Key | Function:
+    """What a line says. O(size). Raises FormatError, which says what is wrong with it."""
+    try:
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
+    except FormatError:
+        raise
+    except json.JSONDecodeError as error:
+        raise FormatError(f"no JSON: {error.msg} at column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"no UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise FormatError("too many brackets in each other") from None
+    except ValueError:  # a number of more digits than Python converts
+        raise FormatError("a number that is too long") from None
+    if type(found) is not dict:
+        raise FormatError("not an object")
+    taken = _Members(found)
+    made = _function(taken) if "function" in found else _key(taken, limits)
+    taken.end()
+    return made
+
+
+class _Members:
+    """The members of a line's object, taken one by one, so that what nobody took is found."""
+
+    def __init__(self, found: dict[str, Any]):
+        self._found = found
+
+    def take(self, name: str) -> Any:
+        try:
+            return self._found.pop(name)
+        except KeyError:
+            raise FormatError(f"no member {name!r}") from None
+
+    def optional(self, name: str) -> Any:
+        return self._found.pop(name, None)
+
+    def end(self) -> None:
+        for name in self._found:
+            raise FormatError(f"a member {name!r}, which is unknown here")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise FormatError("an object with one name twice")
+    return made
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise FormatError(f"{name}, which is no JSON")
+
+
+def _function(members: _Members) -> Function:
+    return Function(_bytes(members.take("function"), "function"), _bytes(members.take("source"), "source"))
+
+
+def _key(members: _Members, limits: Limits) -> Key:
+    db = _integer(members.take("db"), "db", 0, (1 << 31) - 1)
+    key = _bytes(members.take("key"), "key")
+    name = members.take("type")
+    deadline = members.optional("expires_at_ms")
+    if deadline is not None:
+        deadline = _integer(deadline, "expires_at_ms", -_MAX_DEADLINE_MS - 1, _MAX_DEADLINE_MS)
+    shape = _SHAPES.get(name) if isinstance(name, str) else None
+    if shape is None:
+        value = _payload(members, name, limits)
+    else:
+        value = shape.read(members.take("value"), limits)
+        if type(value) is not bytes and not value:
+            raise FormatError(f"a {name} without elements, which no key may hold")
+    fields = members.optional("field_deadlines")
+    if fields is not None:
+        _expire_fields(value, fields)
+    return Key(db, key, value, deadline)
+
+
+def _payload(members: _Members, name: Any, limits: Limits) -> Value:
+    if name not in [record.name for record in TYPES.values()]:  # whatever it is: it may not be hashable
+        raise FormatError(f"the type {name!r}, which is unknown")
+    text = members.take("payload")
+    if type(text) is not str:
+        raise FormatError("'payload' is no base64")
+    value = _value_of(_unbase64(text), limits)
+    if TYPES[type(value)].name != name:
+        raise FormatError(f"the payload of a {TYPES[type(value)].name}, and not of a {name}")
+    return value
+
+
+def _value_of(payload: bytes, limits: Limits) -> Value:
+    body = len(payload) - 10
+    if body < 1 or crc64(payload[:-8]) != int.from_bytes(payload[-8:], "little"):
+        raise FormatError("a payload whose checksum is wrong")
+    if payload[body : body + 2] != _RDB_VERSION:
+        raise FormatError("a payload of another version of RDB")
+    reader = Reader(payload, 1, body)
+    value = load(payload[0], reader, limits)
+    if reader.left():
+        raise FormatError("a payload with more than a value", reader.pos)
+    return value
+
+
+def _integer(found: Any, what: str, least: int, most: int) -> int:
+    if type(found) is not int or not least <= found <= most:
+        raise FormatError(f"{what!r} is no integer from {least} to {most}")
+    return found
+
+
+def _bytes(found: Any, what: str) -> bytes:
+    """The bytes of a word."""
+    if type(found) is str:
+        try:
+            return found.encode()
+        except UnicodeEncodeError:
+            raise FormatError(f"{what!r} has half a surrogate pair") from None
+    if type(found) is dict and found.keys() == {"base64"} and type(found["base64"]) is str:
+        return _unbase64(found["base64"])
+    raise FormatError(f'{what!r} is neither a string nor {{"base64": ...}}')
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FormatError(f"bad base64: {error}") from None
+
+
+def _words(found: Any) -> list[bytes]:
+    if type(found) is not list:
+        raise FormatError("'value' is no array")
+    return [_bytes(word, "value") for word in found]
+
+
+def _pairs(found: Any, what: str) -> Iterator[tuple[bytes, Any]]:
+    """The pairs of an object, or of an array of pairs; no name twice."""
+    if type(found) is dict:
+        found = list(found.items())
+    if type(found) is not list:
+        raise FormatError(f"{what!r} is neither an object nor an array of pairs")
+    for pair in found:
+        if type(pair) not in (list, tuple) or len(pair) != 2:
+            raise FormatError(f"{what!r} has something that is no pair")
+        yield _bytes(pair[0], what), pair[1]
+
+
+def _distinct(pairs: Iterable[tuple[bytes, Any]], what: str) -> dict[bytes, Any]:
+    made: dict[bytes, Any] = {}
+    for name, item in pairs:
+        if name in made:
+            raise FormatError(f"{what!r} has {_word(name)!r} twice")
+        made[name] = item
+    return made
+
+
+def _read_set(found: Any, limits: Limits) -> Value:
+    members = _distinct(((word, None) for word in _words(found)), "value")
+    return filled(members, limits)
+
+
+def _read_hash(found: Any, limits: Limits) -> Value:
+    fields = _distinct(_pairs(found, "value"), "value")
+    return Hash.sized({field: _bytes(text, "value") for field, text in fields.items()}, limits)
+
+
+def _read_zset(found: Any, limits: Limits) -> Value:
+    if type(found) is not list:
+        raise FormatError("'value' is no array of [member, score]")
+    members = _distinct(_pairs(found, "value"), "value")
+    return ZSet.sized({member: _as_score(score) for member, score in members.items()}, limits)
+
+
+def _as_score(found: Any) -> float:
+    if type(found) in (int, float):
+        try:
+            score = float(found)
+        except OverflowError:
+            raise FormatError("a score that is too large") from None
+        if score in (float("inf"), float("-inf")):  # 1e999 is no way to write it
+            raise FormatError("a score that is too large")
+        return score
+    if found in ("inf", "-inf"):
+        return float(found)
+    raise FormatError('a score that is neither a number nor "inf" or "-inf"')
+
+
+def _expire_fields(value: Value, found: Any) -> None:
+    if type(value) is not Hash:
+        raise FormatError("'field_deadlines' of what is no hash")
+    for field, deadline in _distinct(_pairs(found, "field_deadlines"), "field_deadlines").items():
+        if field not in value:
+            raise FormatError(f"a deadline of the field {_word(field)!r}, which is not there")
+        value.expire(field, _integer(deadline, "field_deadlines", 0, _MAX_FIELD_DEADLINE_MS))
+
+
+_SHAPES: dict[str, _Shape] = {
+    "string": _Shape(
+        lambda value: iter((_encode(_word(value)),)), lambda found, limits: _bytes(found, "value")
+    ),
+    "list": _Shape(
+        lambda value: _array(map(_word, value)), lambda found, limits: List.sized(_words(found), limits)
+    ),
+    "set": _Shape(lambda value: _array(map(_word, value)), _read_set),
+    "hash": _Shape(_write_hash, _read_hash),
+    "zset": _Shape(_write_zset, _read_zset),
+}
