@@ -321,3 +321,32 @@ class Evictor:
             self._track()
         assert db._access is not None
         return max(0, self._ctx.now() - db._access.get(key, self._since))
+
+    # -- uses in files -----------------------------------------------------------------------------
+
+    def records_uses(self) -> bool:
+        """Whether uses are recorded because the policy goes by them."""
+        return self._tracking is not None and self.policy.endswith(("lru", "lfu"))
+
+    def use_of(self, access: dict[bytes, int] | None, key: bytes) -> tuple[int | None, int | None]:
+        """Of a key of a database whose records are ``access``: seconds without use, or the counter of uses;
+        whichever is recorded."""
+        record = None if access is None else access.get(key)
+        if self._tracking == "lru":
+            last = self._since if record is None else record
+            return max(0, self._ctx.now() - last) // 1000, None
+        if self._tracking == "lfu":
+            return None, self._decayed(
+                self._since << 8 | _LFU_NEW if record is None else record, self._ctx.now()
+            )
+        return None, None
+
+    def set_use(self, db: Keyspace, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Record how an existing key was used elsewhere, if that is what is recorded here. O(1)."""
+        if db._access is None:
+            return
+        now = self._ctx.now()
+        if self._tracking == "lru" and idle_s is not None:
+            db._access[key] = now - idle_s * 1000
+        elif self._tracking == "lfu" and frequency is not None:
+            db._access[key] = now << 8 | min(frequency, _LFU_MAX)

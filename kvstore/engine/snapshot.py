@@ -1,0 +1,285 @@
+"""A snapshot without a copy: all keys as they were at one moment, written while the data goes on changing.
+
+A walker goes through the keys in slices between commands. Whoever is about to create, change or delete a key
+first calls the tap of its database, which writes the key as it is if the walker has not come to it yet.
+
+Invariants
+- Every key that was there when the snapshot was made is written once, with the value and the deadline that
+  it had then, under the number that its database had then; nothing else is written.
+- Keys are sorted into buckets by hash, and buckets are walked in turn. So "already written" is told by the
+  number of the bucket; only what was touched ahead of the walker is remembered by key (``done``).
+- The walk over the scan order goes down, as entries only ever move to lower places: what was there is met,
+  perhaps twice, and then stands twice in the same bucket, which is walked as a set.
+- A tap follows its data: the dicts stay the same objects when databases are swapped or cleared.
+- An entry that has been begun is finished before another one is written, and before its value changes.
+
+Costs: O(1) to make, once the scan order is there (``Context.keep_order``); about 0.2 µs a key, and what writing it
+takes; 10 bytes a key for the buckets, which go as they are walked, and about 35 for a key touched ahead of the
+walker. A command pays for writing the keys that it touches first: all of a large value, if that is one.
+
+Rejected: a set of all that was written, which for small keys is half the size of the data.
+
+Must not know: how entries are written, files, commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter_ns
+from typing import Protocol, runtime_checkable
+
+from kvstore.engine.context import Context
+from kvstore.engine.keyspace import Keyspace
+from kvstore.engine.order import ScanOrder
+from kvstore.engine.types import Value
+
+# Keys that a bucket has at most, on average.
+_BUCKET_KEYS = 1024
+# Keys sorted, and keys written, between two looks at the clock: some 0.1 ms.
+_SORTED_AT_ONCE = 1000
+_WRITTEN_AT_ONCE = 128
+# Strings up to this size, in bytes, are written many at a time.
+SHORT_STRING = 511
+
+
+class Entries(Protocol):
+    """Takes the keys of a snapshot, in any order, databases mixed."""
+
+    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[object] | None:
+        """Write one key. None: it is written. An iterator: it is large, and each step writes a part of it."""
+
+
+@runtime_checkable
+class FastEntries(Entries, Protocol):
+    """As Entries, and takes at once what most stores are full of."""
+
+    def strings(self, db: int, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Write keys without deadlines, whose values are strings of at most ``SHORT_STRING`` bytes."""
+
+
+@runtime_checkable
+class UsedEntries(Entries, Protocol):
+    """As Entries, and wants to know when keys were used, as far as that is recorded."""
+
+    def used(self, idle_s: int | None, frequency: int | None) -> None:
+        """For how long the key of the next entry was not used, or its counter of uses."""
+
+
+class Snapshot:
+    """All keys of a store as they were when this was made, on their way to ``out``."""
+
+    def __init__(self, ctx: Context, out: Entries):
+        self._ctx = ctx
+        self._out = out
+        self._strings = out.strings if isinstance(out, FastEntries) else None
+        recording = ctx.evictor.records_uses()
+        self._used = out.used if recording and isinstance(out, UsedEntries) else None
+        self._rest: Iterator[object] | None = None  # of the entry that was begun
+        self._rest_of: tuple[_Part, bytes] | None = None
+        self.total = 0
+        self.written = 0
+        self._parts: list[_Part] = []  # the current one is the last
+        for _, db in sorted(ctx.databases.items(), reverse=True):
+            if db._data:
+                assert db._before_change is None, "another snapshot is under way"
+                self.total += len(db._data)
+                part = _Part(self, db)
+                self._parts.append(part)
+                db._before_change = part
+
+    def step(self, nanos: int) -> bool:
+        """Walk for about that long; True when all is written."""
+        end = perf_counter_ns() + nanos
+        while True:
+            if self._rest is not None and not self._go_on(end):
+                return False
+            if not self._parts:
+                return True
+            if self._parts[-1].walk(end):
+                self._end_part()
+            elif self._rest is None or perf_counter_ns() >= end:
+                return False
+
+    def finish(self) -> None:
+        """Walk to the end. O(n)."""
+        while not self.step(1 << 62):
+            pass
+
+    def cancel(self) -> None:
+        """Stop, and have nobody ask any more. O(databases)."""
+        self._rest = self._rest_of = None
+        while self._parts:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        part = self._parts.pop()
+        for db in self._ctx.databases.values():
+            if db._before_change is part:
+                db._before_change = None
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def write(self, part: _Part, key: bytes, value: Value) -> None:
+        """Write a key, or begin to."""
+        if self._rest is not None:
+            self._finish_entry()
+        if self._used is not None:
+            self._used(*self._ctx.evictor.use_of(part.access, key))
+        self._rest = self._out.entry(part.number, key, value, part.expires.get(key))
+        if self._rest is None:
+            self.written += 1
+        else:
+            self._rest_of = part, key
+
+    def _go_on(self, end: int) -> bool:
+        """Write some more of the entry that was begun; True if that was the rest."""
+        assert self._rest is not None
+        for _ in self._rest:
+            if perf_counter_ns() >= end:
+                return False
+        self._entry_written()
+        return True
+
+    def _finish_entry(self) -> None:
+        """Write the rest of the entry that was begun."""
+        assert self._rest is not None
+        for _ in self._rest:
+            pass
+        self._entry_written()
+
+    def _entry_written(self) -> None:
+        self._rest = self._rest_of = None
+        self.written += 1
+
+    def write_before(self, part: _Part, key: bytes) -> None:
+        """Write a key, if it is there, that is about to change."""
+        value = part.data.get(key)
+        if value is not None:
+            self.write(part, key, value)
+            self.before_change(part, key)
+
+    def before_change(self, part: _Part, key: bytes) -> None:
+        """A key is about to change: if its entry has only been begun, it is finished."""
+        if self._rest_of is not None and self._rest_of == (part, key):
+            self._finish_entry()
+
+    def write_some(self, part: _Part, left: set[bytes], end: int) -> bool:
+        """Write keys of ``left``, which loses them, until it is empty (True) or it is time to stop.
+
+        An entry that has been begun is a reason to stop too."""
+        strings = self._strings if self._used is None else None
+        get, expires, pop = part.data.get, part.expires, left.pop
+        while left:
+            pairs: list[tuple[bytes, bytes]] = []
+            others: list[tuple[bytes, Value]] = []
+            for _ in range(min(_WRITTEN_AT_ONCE, len(left))):
+                key = pop()
+                value = get(key)
+                if type(value) is bytes and strings and len(value) <= SHORT_STRING and key not in expires:
+                    pairs.append((key, value))
+                elif value is not None:
+                    others.append((key, value))
+            if strings and pairs:
+                strings(part.number, pairs)
+                self.written += len(pairs)
+            while others:
+                key, value = others.pop()
+                self.write(part, key, value)
+                if self._rest is not None or (type(value) is not bytes and perf_counter_ns() >= end):
+                    break
+            left.update([key for key, _ in others])
+            if self._rest is not None or perf_counter_ns() >= end:
+                break
+        return not left and self._rest is None
+
+
+class _Part:
+    """One database of a snapshot, wherever its data goes; and the tap that goes with it."""
+
+    __slots__ = (
+        "_at",
+        "_buckets",
+        "_current",
+        "_done",
+        "_left",
+        "_mask",
+        "_order",
+        "_snapshot",
+        "access",
+        "data",
+        "expires",
+        "number",
+    )
+
+    def __init__(self, snapshot: Snapshot, db: Keyspace):
+        self._snapshot = snapshot
+        self.number = db.index
+        self.data = db._data
+        self.expires = db._expires
+        self.access = db._access
+        self._order: ScanOrder | None = db._scan_order()
+        self._at = len(self._order.entries)  # what is from here on has been sorted
+        count = 1 << max(0, (len(db._data) - 1) // _BUCKET_KEYS).bit_length()
+        self._mask = count - 1
+        self._buckets: list[list[bytes]] = []
+        # Keys touched ahead of the walker, by bucket.
+        self._done: dict[int, set[bytes]] = {}
+        self._current = -1  # the bucket that is being written
+        self._left: set[bytes] = set()  # what of it is not written
+
+    def __call__(self, key: bytes) -> None:
+        """Before a key changes: see Tap."""
+        number = hash(key) & self._mask
+        if number > self._current:
+            done = self._done.get(number)
+            if done is None:
+                done = self._done[number] = set()
+            elif key in done:
+                return
+            done.add(key)
+            self._snapshot.write_before(self, key)
+        elif number == self._current and key in self._left:
+            self._left.discard(key)
+            self._snapshot.write_before(self, key)
+        else:
+            self._snapshot.before_change(self, key)
+
+    def cleared(self, data: dict[bytes, Value], expires: dict[bytes, int]) -> None:
+        """The walk goes on over the dicts and the scan order, which have no other user now."""
+
+    def walk(self, end: int) -> bool:
+        """Go on until all is written (True), an entry has been begun or it is time to stop."""
+        if self._order is not None and not self._sort(self._order, end):
+            return False
+        write_some = self._snapshot.write_some
+        while True:
+            if not write_some(self, self._left, end):
+                return False
+            self._current += 1
+            if self._current > self._mask:
+                return True
+            self._left = set(self._buckets[self._current])
+            self._buckets[self._current] = []
+            touched = self._done.pop(self._current, None)
+            if touched:
+                self._left -= touched
+
+    def _sort(self, order: ScanOrder, end: int) -> bool:
+        """Put keys into buckets, the last entry first, until all are there (True) or it is time to stop."""
+        entries, mask = order.entries, self._mask
+        if not self._buckets:
+            self._buckets = [[] for _ in range(mask + 1)]
+        buckets = self._buckets
+        at = min(self._at, len(entries))
+        while at:
+            start = max(0, at - _SORTED_AT_ONCE)
+            for key in entries[start:at]:
+                buckets[hash(key) & mask].append(key)
+            at = start
+            if perf_counter_ns() >= end:
+                break
+        self._at = at
+        if at:
+            return False
+        self._order = None
+        return True
