@@ -23,3 +23,4 @@ heavy:
 bench:
 	$(PYTHON) -m benchmarks.store_vs_dict
 	$(PYTHON) -m benchmarks.throughput
+	$(PYTHON) -m benchmarks.persistence
