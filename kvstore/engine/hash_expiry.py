@@ -148,8 +148,7 @@ class HashExpiry(Hashes):
                 if key in timed:
                     self._expire_parts(key)
 
-    def _place(self, key: bytes, value: Value, deadline_ms: int | None) -> None:
-        super()._place(key, value, deadline_ms)
+    def _watch_parts(self, key: bytes, value: Value) -> None:
         if type(value) is Hash and value.deadlines:
             self._watch_fields(key, value)
 

@@ -211,6 +211,7 @@ class Keyspace:
         self._create(key, value)
         if deadline_ms is not None:
             self._set_deadline(key, deadline_ms)
+        self._watch_parts(key, value)
 
     def _overwrite(self, key: bytes, value: Value, *, keep_ttl: bool = False) -> None:
         """Put a value at a key whatever was there (after a ``_write``); the deadline goes unless kept."""
@@ -284,6 +285,10 @@ class Keyspace:
 
     def _expire_parts(self, key: bytes) -> bool:
         """Remove the due parts of the value at ``key``, which is in ``_timed``; True if the key went too."""
+        raise NotImplementedError  # by the family that fills _timed
+
+    def _watch_parts(self, key: bytes, value: Value) -> None:
+        """Have what expires of a ready-made value at ``key`` removed in time."""
         raise NotImplementedError  # by the family that fills _timed
 
     def _forget_parts(self, key: bytes) -> None:

@@ -46,6 +46,14 @@ class ScanOrder:
                 self._sweep()
         self.entries.append(element)
 
+    def fill(self, elements: Iterable[bytes]) -> None:
+        """None of ``elements`` was live, and now all are. O(elements)."""
+        if self.dead:
+            for element in elements:
+                self.added(element)
+        else:
+            self.entries.extend(elements)
+
     def removed(self, element: bytes) -> None:
         """``element`` was live and now is not."""
         dead = self.dead

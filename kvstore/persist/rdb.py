@@ -120,19 +120,14 @@ class RdbWriter:
             else:
                 self._put(
                     b"".join(
-                        [
-                            string_heads[len(key)] + key + heads[len(value)] + value
-                            for key, value in pairs
-                        ]
+                        [string_heads[len(key)] + key + heads[len(value)] + value for key, value in pairs]
                     )
                 )
         except IndexError:  # one of the keys is long
             for key, value in pairs:
                 self._put(b"\0" + string_of(key) + self._string(value))
 
-    def entry(
-        self, db: int, key: bytes, value: Value, deadline_ms: int | None
-    ) -> Iterator[object] | None:
+    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[object] | None:
         """Write one key. None: it is written. An iterator: the value is large, and each step writes a part.
 
         ``deadline_ms``: Unix time in milliseconds at which the key expires.

@@ -35,6 +35,7 @@ def snapshot_writer(ctx: Context, settings: Settings, of_log: bool = False) -> M
         b"used-mem": b"%d" % ctx.evictor.used_memory(),
         b"aof-base": b"%d" % of_log,
     }
+    sizes = {index: (len(db._data), len(db._expires)) for index, db in ctx.databases.items()}
     return lambda out: RdbWriter(
         out,
         target=settings.rdb_target,
@@ -42,6 +43,7 @@ def snapshot_writer(ctx: Context, settings: Settings, of_log: bool = False) -> M
         checksum=settings.rdbchecksum,
         aux=aux,
         libraries=ctx.libraries,
+        sizes=sizes,
     )
 
 
