@@ -41,9 +41,15 @@ class Server:
     """One running server process: where it listens, its log, and how to stop it."""
 
     def __init__(
-        self, kind: str, directory: Path, process: subprocess.Popen[bytes], port: int | None
+        self,
+        kind: str,
+        directory: Path,
+        process: subprocess.Popen[bytes],
+        port: int | None,
+        argv: list[str],
     ) -> None:
         self.kind = kind
+        self.argv = argv
         self.directory = directory
         self.process = process
         self.port = port
@@ -80,6 +86,18 @@ class Server:
 
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End the process without a word of warning (SIGKILL)."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def restart(self, wait: bool = True) -> None:
+        """Start it again, in the same directory, after it has ended. ``wait``: until it answers."""
+        self.process = _spawn(self.argv, self.directory)
+        _running.add(self)
+        if wait:
+            _wait_ready(self)
 
     def stop(self) -> int | None:
         """Stop the process (SIGTERM, then SIGKILL) and return its exit code; may be called twice."""
@@ -153,6 +171,19 @@ def _argv(kind: str, directory: Path, port: int | None, options: dict[str, str])
     return head + [word for name, value in directives.items() for word in (f"--{name}", value)]
 
 
+def _spawn(argv: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    with open(directory / "log", "ab") as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            preexec_fn=die_with_parent(),
+        )
+
+
 def start(kind: str, *, tcp: bool = False, options: dict[str, str] | None = None) -> Server:
     """Start a server and wait until it answers PING.
 
@@ -163,17 +194,8 @@ def start(kind: str, *, tcp: bool = False, options: dict[str, str] | None = None
     port = free_port() if tcp else None
     server = None
     try:
-        with open(directory / "log", "wb") as log:
-            process = subprocess.Popen(
-                _argv(kind, directory, port, options or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-                preexec_fn=die_with_parent(),
-            )
-        server = Server(kind, directory, process, port)
+        argv = _argv(kind, directory, port, options or {})
+        server = Server(kind, directory, _spawn(argv, directory), port, argv)
         _running.add(server)
         _wait_ready(server)
     except BaseException:
