@@ -1,6 +1,7 @@
-"""The command line: ``kvstore serve``.
+"""The command line: ``kvstore serve``, and the tools for files.
 
-Exit codes: 0 after a clean stop, 1 where the server could not start or work, 2 for a wrong command line.
+Exit codes: 0 after a clean stop, 1 where the server could not start or work, or a file is not as it should be, 2 for
+a wrong command line.
 
 Must not know: commands of clients, sockets.
 """
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: kvstore serve [FILE] [--directive VALUE ...] [--unix PATH] [--port N] [-]
+       kvstore check PATH [--fix]
+       kvstore dump PATH [FILE]
+       kvstore load FILE|- PATH
        kvstore --version | --help
 
-Starts a server that Redis clients talk to.
+'kvstore serve' starts a server that Redis clients talk to.
 
   FILE                  a configuration file in the format of redis.conf
   --directive VALUE     any directive of it, such as --maxmemory 100mb --requirepass secret
@@ -32,6 +36,9 @@ Starts a server that Redis clients talk to.
   -                     read more configuration from standard input
 
 It logs to standard output (or to --logfile) and stops on SIGTERM and SIGINT.
+
+'kvstore check' says what RDB files and append-only logs hold and whether they are whole, 'kvstore dump' prints them
+as lines of JSON, and 'kvstore load' makes such files of these lines; each has a --help of its own.
 """
 
 
@@ -53,6 +60,10 @@ def run(args: Sequence[str]) -> int:
             sys.stdout.write(USAGE)
             return 0
         return serve(args[1:])
+    if args and args[0] in ("check", "dump", "load"):
+        from kvstore.tools import command_line
+
+        return command_line.run(args)
     if args:
         print(f"kvstore: there is no command {args[0]!r}", file=sys.stderr)
     sys.stderr.write(USAGE)

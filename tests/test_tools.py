@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kvstore.engine.context import Limits
+from kvstore.engine.types import Target
+from kvstore.engine.types.hash import Hash
+from kvstore.engine.types.list import List
+from kvstore.engine.types.set import filled
+from kvstore.engine.types.zset import ZSet
+from kvstore.persist.rdb import RdbWriter
 from kvstore.tools.scan import Scan, scan
 from tests.conftest import require
+from tests.servers import ROOT
 
 PATIENCE = 30.0
+LIMITS = Limits()
 
 
 def commands(*lines: str) -> bytes:
@@ -134,3 +146,181 @@ def test_the_verdict_is_that_of_redis_check_aof(tmp_path: Path, seed: int, heavy
             continue  # it passes there, and servers do not start with it
         valid, whole = check_aof(path)
         assert (found.error is None, found.whole) == (valid, whole), bytes(data)
+
+
+# -- the commands ------------------------------------------------------------------------------------------
+
+
+def kvstore(*args: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    """A command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "kvstore", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+    )
+
+
+def told(done: subprocess.CompletedProcess[bytes], code: int = 0) -> str:
+    """What a command printed, after it has ended as it should."""
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert b"Traceback" not in done.stderr
+    return (done.stdout + done.stderr).decode()
+
+
+def random_word(rng: random.Random) -> bytes:
+    kind = rng.random()
+    if kind < 0.3:
+        return b"%d" % rng.randrange(-(1 << rng.randrange(63)), 1 << rng.randrange(63))
+    if kind < 0.6:
+        return rng.randbytes(rng.randrange(12))
+    return "".join(rng.choices('abcé\n\t"\\€𝄞 ', k=rng.randrange(20))).encode()
+
+
+def random_value(rng: random.Random) -> Any:
+    words = list(dict.fromkeys(random_word(rng) for _ in range(rng.choice((1, 3, 10, 200)))))
+    kind = rng.randrange(5)
+    if kind == 0:
+        return rng.choice((random_word(rng), b"x" * rng.choice((0, 100, 70_000))))
+    if kind == 1:
+        return List.sized(words + words[:3], LIMITS)
+    if kind == 2:
+        return filled(words, LIMITS)
+    if kind == 3:
+        scores = (0.1, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), rng.random(), rng.randrange(1 << 53))
+        return ZSet.sized({word: float(rng.choice(scores)) for word in words}, LIMITS)
+    made = Hash.sized({word: random_word(rng) for word in words}, LIMITS)
+    for field in rng.sample(words, rng.randrange(min(3, len(words) + 1))):
+        made.expire(field, rng.randrange(1 << 46))
+    return made
+
+
+def write_rdb(path: Path, rng: random.Random, keys: int) -> None:
+    """A file of random keys of all types in several databases."""
+    with open(path, "wb") as file:
+        writer = RdbWriter(
+            file.write,
+            target=Target.PORTABLE,
+            compress=True,
+            checksum=True,
+            libraries={b"lib": b"#!lua name=lib\nredis.register_function('f', function() return 1 end)\n"},
+        )
+        writer.begin()
+        for number in range(keys):
+            key = b"%d:" % number + random_word(rng)
+            deadline = rng.choice((None, None, rng.randrange(1 << 45)))
+            for _ in writer.entry(rng.randrange(4), key, random_value(rng), deadline) or ():
+                pass
+        writer.end()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_dump_and_load_and_dump_are_the_same(tmp_path: Path, seed: int, heavy: bool) -> None:
+    rng = random.Random(seed)
+    write_rdb(tmp_path / "a.rdb", rng, 3000 if heavy else 150)
+    lines = kvstore("dump", tmp_path / "a.rdb").stdout
+    assert len(lines.splitlines()) == (3001 if heavy else 151)
+    assert "keys in" in told(kvstore("load", "-", tmp_path / "b.rdb", stdin=lines))
+    assert kvstore("dump", tmp_path / "b.rdb").stdout == lines
+    told(kvstore("dump", tmp_path / "b.rdb", tmp_path / "lines"))
+    assert (tmp_path / "lines").read_bytes() == lines
+    # And through a directory with a log.
+    told(kvstore("load", tmp_path / "lines", tmp_path / "data"))
+    assert sorted(kvstore("dump", tmp_path / "data").stdout.splitlines()) == sorted(lines.splitlines())
+    for path in ("a.rdb", "b.rdb", "data"):
+        shown = told(kvstore("check", tmp_path / path))
+        assert f"{'3,000' if heavy else '150'} keys: " in shown and "libraries of functions: lib" in shown
+
+
+def test_load_overwrites_nothing_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    good = b'{"db": 0, "key": "k", "type": "string", "value": "v"}\n'
+    (tmp_path / "there.rdb").write_bytes(b"mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_bytes(b"mine")
+    for target in ("there.rdb", "full", "full/file"):
+        assert "is there already, and is not overwritten" in told(
+            kvstore("load", "-", tmp_path / target, stdin=good), 1
+        )
+    before = sorted(tmp_path.rglob("*"))
+    bad = good + b"\n" + good.replace(b'"k"', b'"l"') + b'{"db": 0}\n'
+    for target in ("new.rdb", "new"):
+        shown = told(kvstore("load", "-", tmp_path / target, stdin=bad), 1)
+        assert shown == "kvstore load: standard input, line 4: no member 'key'\n"
+    (tmp_path / "lines").write_bytes(good + good)
+    shown = told(kvstore("load", tmp_path / "lines", tmp_path / "new.rdb"), 1)
+    assert shown == f"kvstore load: {tmp_path}/lines, line 2: a key that was there before\n"
+    assert "cannot read" in told(kvstore("load", tmp_path / "no", tmp_path / "new.rdb"), 1)
+    assert "cannot write" in told(kvstore("load", "-", tmp_path / "no" / "new.rdb", stdin=good), 1)
+    assert "cannot make" in told(kvstore("load", "-", tmp_path / "no" / "new", stdin=good), 1)
+    (tmp_path / "lines").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    told(kvstore("load", "-", tmp_path / "empty", stdin=good))
+    assert kvstore("dump", tmp_path / "empty").stdout == good
+
+
+def test_dump_overwrites_nothing_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    write_rdb(tmp_path / "a.rdb", random.Random(1), 20)
+    (tmp_path / "mine").write_bytes(b"mine")
+    assert "is not overwritten" in told(kvstore("dump", tmp_path / "a.rdb", tmp_path / "mine"), 1)
+    data = (tmp_path / "a.rdb").read_bytes()
+    (tmp_path / "a.rdb").write_bytes(data[:-20])
+    shown = told(kvstore("dump", tmp_path / "a.rdb", tmp_path / "new"), 1)
+    assert f"{tmp_path}/a.rdb: " in shown and "offset" in shown
+    assert not (tmp_path / "new").exists() and (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_whoever_reads_the_lines_may_stop(tmp_path: Path) -> None:
+    write_rdb(tmp_path / "a.rdb", random.Random(1), 500)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvstore", "dump", str(tmp_path / "a.rdb")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("tool", ["check", "dump", "load"])
+def test_wrong_command_lines_end_with_2_and_a_path_with_nothing_with_1(tmp_path: Path, tool: str) -> None:
+    assert f"usage: kvstore {tool}" in told(kvstore(tool, "--help"))
+    assert "usage" in told(kvstore(tool), 2)
+    assert "usage" in told(kvstore(tool, "a", "b", "c", "--no"), 2)
+    if tool != "load":
+        assert f"cannot read {tmp_path}/no: No such file" in told(kvstore(tool, tmp_path / "no"), 1)
+        assert "has neither an RDB file nor" in told(kvstore(tool, tmp_path), 1)
+        (tmp_path / "other").write_bytes(b"hello")
+        assert "is neither an RDB file nor" in told(kvstore(tool, tmp_path / "other"), 1)
+
+
+# -- check -------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_rdb_file_is_told_from_a_whole_one_as_by_redis_check_rdb(
+    tmp_path: Path, heavy: bool
+) -> None:
+    require("redis")
+    if shutil.which("redis-check-rdb") is None:
+        pytest.skip("redis-check-rdb is not installed")
+    rng = random.Random(7)
+    path = tmp_path / "a.rdb"
+    write_rdb(path, rng, 5)
+    whole = path.read_bytes()
+    for case in range(400 if heavy else 25):
+        data = bytearray(whole)
+        if case % 3 == 1:
+            del data[rng.randrange(1, len(data)) :]
+        elif case:
+            data[rng.randrange(9, len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        theirs = subprocess.run(["redis-check-rdb", str(path)], capture_output=True, timeout=PATIENCE)
+        shown = told(kvstore("check", path), theirs.returncode)
+        assert (theirs.returncode == 0) == (case == 0)
+        assert case == 0 or re.search(rf"WRONG: {path}: .* at offset \d+\n", shown)
+    assert sorted(tmp_path.iterdir()) == [path]

