@@ -57,7 +57,7 @@ LOGS = {
 STEADY = {"auto-aof-rewrite-percentage": "0"}
 RATE = 2000  # requests a second whose latency is measured
 CONNECTIONS = 20
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 2.0  # before the snapshot
 
 Row = dict[str, Any]
 
@@ -237,8 +237,9 @@ class Load:
 class Watch:
     """In a thread: begins a snapshot after a quiet while, and sees when it ends; the peak of memory, if asked."""
 
-    def __init__(self, server: Instance, memory: bool):
+    def __init__(self, server: Instance, memory: bool, quiet: float):
         self._server = server
+        self._quiet = quiet
         self._memory = memory
         self.began = self.ended = 0.0
         self.before = self.peak = 0
@@ -255,7 +256,7 @@ class Watch:
 
     def _run(self) -> None:
         client = self._server.client()
-        time.sleep(QUIET_SECONDS)
+        time.sleep(self._quiet)
         if self._memory:
             self.before = self.peak = proportional_bytes(self._server.pid)
         self.began = time.perf_counter()
@@ -280,7 +281,8 @@ class Watch:
 
 
 def _watched(server: Instance, keys: int, memory: bool) -> tuple[Load, Watch]:
-    load_, watch = Load(server, keys), Watch(server, memory)
+    quiet = min(QUIET_SECONDS, 0.3 + keys / 100_000)
+    load_, watch = Load(server, keys), Watch(server, memory, quiet)
     thread = threading.Thread(target=watch.run, daemon=True)
     gc.collect()
     gc.freeze()

@@ -23,8 +23,8 @@ import errno as errors
 import os
 import posixpath
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from kvstore.persist.fs import Data
 
@@ -73,10 +73,16 @@ class _Node:
 
     __slots__ = ("content", "ops", "stable")
 
-    def __init__(self, content: bytes = b"") -> None:
+    def __init__(self, content: bytes | bytearray = b"") -> None:
         self.content = bytearray(content)
         self.stable = bytearray(content)
         self.ops: list[_Op] = []
+
+    def copy(self) -> _Node:
+        made = _Node(self.content)
+        made.stable = bytearray(self.stable)
+        made.ops = [replace(op) for op in self.ops]
+        return made
 
     def change(self, op: _Op) -> None:
         op.apply(self.content)
@@ -309,7 +315,29 @@ class MemFS:
 
     def kill(self) -> MemFS:
         """After the death of the process: all that was written is there, and is as safe as it was."""
-        return self._copy(lambda node: bytes(node.content), lambda directory: directory.names)
+        copied: dict[int, _Node | _Dir] = {}
+
+        def copy(entry: _Node | _Dir) -> _Node | _Dir:
+            found = copied.get(id(entry))
+            if found is None:
+                if isinstance(entry, _Node):
+                    found = copied[id(entry)] = entry.copy()
+                else:
+                    found = copied[id(entry)] = _Dir()
+                    found.names = {name: copy(inner) for name, inner in entry.names.items()}
+                    found.stable = {name: copy(inner) for name, inner in entry.stable.items()}
+                    found.changes = [
+                        (number, _Change(each.name, each.node and copy(each.node), each.moved))
+                        for number, each in entry.changes
+                    ]
+            return found
+
+        made = MemFS(seed=self.rng.randrange(1 << 32))
+        made.operations = self.operations
+        root = copy(self._root)
+        assert isinstance(root, _Dir)
+        made._root = root
+        return made
 
     def crash(self, rng: random.Random, gaps: str = "any") -> MemFS:
         """After a power cut: one of the states that the disk may be in.
@@ -329,27 +357,17 @@ class MemFS:
         def content(node: _Node) -> bytes:
             return node.after_crash(rng, general if style < 0.5 else rng.choice(modes), gaps == "any")
 
-        return self._copy(content, lambda directory: directory.after_crash(until, rng))
+        def remain(directory: _Dir) -> _Dir:
+            names: Names = {}
+            for name, entry in directory.after_crash(until, rng).items():
+                if id(entry) not in left:
+                    left[id(entry)] = remain(entry) if isinstance(entry, _Dir) else _Node(content(entry))
+                names[name] = left[id(entry)]
+            return _Dir(names, dict(names))
 
-    def _copy(self, content: Callable[[_Node], bytes], names: Callable[[_Dir], Names]) -> MemFS:
-        """A file system in which all is safe that is there."""
-        copied: dict[int, _Node | _Dir] = {}
-
-        def copy(entry: _Node | _Dir) -> _Node | _Dir:
-            found = copied.get(id(entry))
-            if found is None:
-                if isinstance(entry, _Node):
-                    found = _Node(content(entry))
-                else:
-                    found = _Dir({name: copy(inner) for name, inner in names(entry).items()})
-                    found.stable = dict(found.names)
-                copied[id(entry)] = found
-            return found
-
+        left: dict[int, _Node | _Dir] = {}
         made = MemFS(seed=self.rng.randrange(1 << 32))
-        root = copy(self._root)
-        assert isinstance(root, _Dir)
-        made._root = root
+        made._root = remain(self._root)
         return made
 
     def snapshot(self) -> dict[str, bytes]:

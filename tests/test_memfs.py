@@ -213,7 +213,14 @@ def test_killing_the_process_loses_nothing_that_was_written() -> None:
     fs = MemFS("/d")
     made(fs, "/d/a", b"data", sync=False)
     fs.rename("/d/a", "/d/b")
-    assert fs.kill().snapshot() == {"/d/b": b"data"}
+    left = fs.kill()
+    assert left.snapshot() == {"/d/b": b"data"}
+    # and makes nothing safer than it was
+    assert {(), (("/d/b", b"data"),)} <= outcomes(left, lambda left: tuple(left.snapshot().items()))
+    left.append("/d/b").sync()
+    left.sync_dir("/d")
+    assert outcomes(left, content("/d/b")) == {b"data"}
+    assert outcomes(fs, content("/d/b")) != {b"data"}  # the one that was killed is another
 
 
 def test_after_a_crash_nothing_works_until_the_next_start() -> None:
