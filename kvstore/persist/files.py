@@ -122,6 +122,7 @@ class Files:
         path = self.settings.log_dir
         try:
             self.fs.mkdir(path)
+            self.fs.sync_dir(self.settings.dir)  # or a crash could take it, and all that was synced in it
         except OSError as error:
             raise failed("make the directory", path, error) from error
         if self._lock is None:
