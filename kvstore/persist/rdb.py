@@ -15,6 +15,8 @@ Must not know: where the bytes go, where the keys come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, repeat
+from struct import Struct
 from typing import Final
 
 from kvstore.engine.codec import compact_string_of, crc64, length_of, string_of
@@ -48,6 +50,8 @@ _NOT_COMPRESSED: Final = 20
 _HEADS: Final = [length_of(n) for n in range(512)]
 _STRING_HEADS: Final = [b"\0" + head for head in _HEADS]
 _CHECKSUM_BYTES: Final = 8
+# An opcode and a time.
+_DEADLINE: Final = Struct("<Bq")
 
 
 class RdbWriter:
@@ -100,32 +104,29 @@ class RdbWriter:
         elif frequency is not None:
             self._use = bytes((FREQ, frequency))
 
-    def strings(self, db: int, pairs: list[tuple[bytes, bytes]]) -> None:
-        """Write keys without deadlines, whose values are short strings. As ``entry`` of each, but faster."""
+    def strings(
+        self, db: int, keys: list[bytes], values: list[bytes], deadlines_ms: list[int | None] | None
+    ) -> None:
+        """Write keys whose values are short strings. As ``entry`` of each, but faster: loops in C."""
         if db != self._db:
             self._select(db)
-        heads, string_heads = _HEADS, _STRING_HEADS
         try:
-            if self._compress:
-                self._put(
-                    b"".join(
-                        [
-                            string_heads[len(key)] + key + heads[len(value)] + value
-                            if len(value) <= _NOT_COMPRESSED
-                            else string_heads[len(key)] + key + compact_string_of(value)
-                            for key, value in pairs
-                        ]
-                    )
-                )
+            key_heads = map(_STRING_HEADS.__getitem__, map(len, keys))
+            if self._compress and max(map(len, values)) > _NOT_COMPRESSED:
+                bodies = [
+                    compact_string_of(value) if len(value) > _NOT_COMPRESSED else _HEADS[len(value)] + value
+                    for value in values
+                ]
+                parts: list[Iterable[bytes]] = [key_heads, keys, bodies]
             else:
-                self._put(
-                    b"".join(
-                        [string_heads[len(key)] + key + heads[len(value)] + value for key, value in pairs]
-                    )
-                )
+                parts = [key_heads, keys, map(_HEADS.__getitem__, map(len, values)), values]
+            if deadlines_ms is not None:
+                pack = _DEADLINE.pack
+                parts.insert(0, [b"" if each is None else pack(EXPIRETIME_MS, each) for each in deadlines_ms])
+            self._put(b"".join(chain.from_iterable(zip(*parts, strict=True))))
         except IndexError:  # one of the keys is long
-            for key, value in pairs:
-                self._put(b"\0" + string_of(key) + self._string(value))
+            for key, value, deadline in zip(keys, values, deadlines_ms or repeat(None), strict=False):
+                self.entry(db, key, value, deadline)
 
     def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[object] | None:
         """Write one key. None: it is written. An iterator: the value is large, and each step writes a part.
@@ -140,8 +141,7 @@ class RdbWriter:
         if aux is not None:
             head = bytes((AUX,)) + string_of(FIELD_DEADLINES) + string_of(aux)
         if deadline_ms is not None:
-            # A signed number, as the servers have it.
-            head += b"\xfc" + deadline_ms.to_bytes(8, "little", signed=True)
+            head += _DEADLINE.pack(EXPIRETIME_MS, deadline_ms)
         if self._use:
             head += self._use
             self._use = b""
