@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from kvstore import cli
 from kvstore.engine.context import Limits
 from kvstore.engine.types import Target
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
 from kvstore.engine.types.set import filled
 from kvstore.engine.types.zset import ZSet
+from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb import RdbWriter
 from kvstore.tools.scan import Scan, scan
 from tests.conftest import require
@@ -151,15 +154,17 @@ def test_the_verdict_is_that_of_redis_check_aof(tmp_path: Path, seed: int, heavy
 # -- the commands ------------------------------------------------------------------------------------------
 
 
-def kvstore(*args: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """A command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "kvstore", *map(str, args)],
-        input=stdin,
-        capture_output=True,
-        timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
-    )
+def kvstore(*args: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A command line, in this process."""
+    words = list(map(str, args))
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        code = cli.run(words)
+    results = [each.buffer.getvalue() for each in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, code, *results)
 
 
 def told(done: subprocess.CompletedProcess[bytes], code: int = 0) -> str:
@@ -271,6 +276,17 @@ def test_dump_overwrites_nothing_and_leaves_nothing_half_done(tmp_path: Path) ->
     assert not (tmp_path / "new").exists() and (tmp_path / "mine").read_bytes() == b"mine"
 
 
+def test_the_commands_are_those_of_the_program(tmp_path: Path) -> None:
+    write_rdb(tmp_path / "a.rdb", random.Random(1), 5)
+    done = subprocess.run(
+        [sys.executable, "-m", "kvstore", "check", str(tmp_path)],
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+    )
+    assert "5 keys" in told(done)
+
+
 def test_whoever_reads_the_lines_may_stop(tmp_path: Path) -> None:
     write_rdb(tmp_path / "a.rdb", random.Random(1), 500)
     process = subprocess.Popen(
@@ -324,3 +340,137 @@ def test_a_damaged_rdb_file_is_told_from_a_whole_one_as_by_redis_check_rdb(
         assert (theirs.returncode == 0) == (case == 0)
         assert case == 0 or re.search(rf"WRONG: {path}: .* at offset \d+\n", shown)
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+def make_log(directory: Path, *increments: bytes, base: bytes | None = None) -> Path:
+    """A directory of a server with a log of these files."""
+    log = directory / "appendonlydir"
+    log.mkdir(parents=True)
+    manifest = ""
+    if base is None:
+        write_rdb(log / "appendonly.aof.1.base.rdb", random.Random(3), 5)
+    else:
+        (log / "appendonly.aof.1.base.rdb").write_bytes(base)
+    manifest += "file appendonly.aof.1.base.rdb seq 1 type b\n"
+    for number, data in enumerate(increments, 1):
+        (log / f"appendonly.aof.{number}.incr.aof").write_bytes(data)
+        manifest += f"file appendonly.aof.{number}.incr.aof seq {number} type i\n"
+    (log / "appendonly.aof.manifest").write_text(manifest)
+    return log
+
+
+def state_of(directory: Path) -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_check_tells_what_a_directory_holds(tmp_path: Path) -> None:
+    log = make_log(tmp_path, LOG, commands("SELECT 0", "SET a b"))
+    write_rdb(tmp_path / "dump.rdb", random.Random(4), 7)
+    (tmp_path / "temp-1.rdb").write_bytes(b"half")
+    before = state_of(tmp_path)
+    for path in (tmp_path, log, log / "appendonly.aof.manifest"):
+        shown = told(kvstore("check", path))
+        assert "  8 commands, 1 unit of several\n" in shown and "  2 commands\n" in shown
+        assert "  5 keys: " in shown and ("  7 keys: " in shown) == (path == tmp_path)
+        assert "WRONG" not in shown and "temp-1" not in shown
+    assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("by", ["directory", "manifest", "file"])
+def test_fix_cuts_a_torn_tail_and_keeps_a_copy(tmp_path: Path, by: str) -> None:
+    log = make_log(tmp_path, LOG, LOG + b"*3\r\n$3\r\nSET\r\n$5\r\nab")
+    last = log / "appendonly.aof.2.incr.aof"
+    path = {"directory": tmp_path, "manifest": log / "appendonly.aof.manifest", "file": last}[by]
+    before = state_of(tmp_path)
+    shown = told(kvstore("check", path), 1)
+    assert f"WRONG: {last}: the file ends within a command at offset {len(LOG) + 13}\n" in shown
+    assert f"whole up to offset {len(LOG)}, 19 bytes before its end" in shown
+    assert state_of(tmp_path) == before
+    shown = told(kvstore("check", path, "--fix"))
+    [copy] = log.glob("*.bak")
+    assert f"FIXED: cut to {len(LOG)} bytes; as it was it is in {copy}\n" in shown
+    assert re.fullmatch(r"appendonly\.aof\.2\.incr\.aof\.\d{8}-\d{6}\.bak", copy.name)
+    assert state_of(tmp_path) == {**before, last: LOG, copy: before[last]}
+    assert "WRONG" not in told(kvstore("check", path, "--fix"))
+
+
+def test_nothing_but_a_torn_tail_is_fixed(tmp_path: Path) -> None:
+    torn, wrong = LOG + b"*1\r\n$3\r\nab", LOG + b"*1\r\n$x\r\nab\r\n" + LOG
+    base = make_log(tmp_path / "whole", LOG).joinpath("appendonly.aof.1.base.rdb").read_bytes()
+    cases = {
+        "earlier": ((torn, LOG), None, "more of the log comes behind this file"),
+        "middle": ((wrong,), None, "is no torn tail"),
+        "base": ((LOG,), base[:-3], "ends too early"),
+        "tail": ((LOG,), base + torn, "more of the log comes behind this file"),
+    }
+    for name, (increments, rdb, why) in cases.items():
+        make_log(tmp_path / name, *increments, base=rdb)
+        before = state_of(tmp_path / name)
+        shown = told(kvstore("check", tmp_path / name, "--fix"), 1)
+        assert why in shown and shown.count("WRONG") == 1, shown
+        assert state_of(tmp_path / name) == before
+    earlier = tmp_path / "earlier" / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    assert "more of the log" in told(kvstore("check", earlier, "--fix"), 1)
+    assert earlier.read_bytes() == torn
+
+
+def test_what_is_in_use_is_not_fixed(tmp_path: Path) -> None:
+    log = make_log(tmp_path, LOG[:-3])
+    lock = DirectoryLock(str(log))
+    shown = told(kvstore("check", tmp_path, "--fix"), 1)
+    lock.release()
+    assert f"in use by this process (pid {os.getpid()})" in shown
+    assert not list(log.glob("*.bak")) and (log / "appendonly.aof.1.incr.aof").read_bytes() == LOG[:-3]
+
+
+def test_a_manifest_that_is_wrong_or_names_what_is_not_there(tmp_path: Path) -> None:
+    log = make_log(tmp_path, LOG)
+    (log / "appendonly.aof.1.incr.aof").unlink()
+    assert f"WRONG: cannot read {log}/appendonly.aof.1.incr.aof: No such file" in told(
+        kvstore("check", tmp_path), 1
+    )
+    manifest = log / "appendonly.aof.manifest"
+    manifest.write_text("file a seq 1 type b\nfile b seq 2 type b\n")
+    assert f"WRONG: {manifest}: line 2 " in told(kvstore("check", tmp_path), 1)
+    shown = told(kvstore("check", log / "other.manifest"), 1)
+    assert f"WRONG: cannot read {log}/other.manifest: it is not there" in shown
+
+
+def test_logs_of_one_file_with_and_without_an_rdb_in_front(tmp_path: Path) -> None:
+    old = tmp_path / "appendonly.aof"
+    old.write_bytes(LOG)
+    assert "8 commands" in told(kvstore("check", old)) and "8 commands" in told(kvstore("check", tmp_path))
+    write_rdb(old, random.Random(1), 5)
+    size = old.stat().st_size
+    old.write_bytes(old.read_bytes() + LOG + b"*1\r\n")
+    shown = told(kvstore("check", old), 1)
+    assert "5 keys" in shown and "8 commands" in shown and f"whole up to offset {size + len(LOG)}" in shown
+    told(kvstore("check", old, "--fix"))
+    assert old.stat().st_size == size + len(LOG)
+    assert (
+        sorted(path.name for path in tmp_path.iterdir())[0] == "appendonly.aof"
+        and len(list(tmp_path.iterdir())) == 2
+    )
+
+
+def test_real_servers_say_the_same_of_a_log(tmp_path: Path) -> None:
+    require("redis")
+    rng = random.Random(11)
+    log = make_log(tmp_path, LOG, LOG + LOG)
+    files = sorted(path for path in log.iterdir() if path.suffix != ".manifest")
+    whole = {path: path.read_bytes() for path in files}
+    for case in range(25):
+        path = rng.choice(files)
+        data = bytearray(whole[path])
+        if case % 2:
+            del data[rng.randrange(1, len(data)) :]
+        elif case:
+            data[rng.randrange(9, len(data))] ^= 4
+        path.write_bytes(data)
+        theirs = subprocess.run(
+            ["redis-check-aof", str(log / "appendonly.aof.manifest")], capture_output=True, timeout=PATIENCE
+        )
+        told(kvstore("check", tmp_path), theirs.returncode)
+        path.write_bytes(whole[path])

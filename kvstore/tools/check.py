@@ -23,7 +23,7 @@ from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb_load import Note, Record, read_rdb
 from kvstore.tools.progress import Progress, count_of, counted, size_of
 from kvstore.tools.scan import Scan, scan
-from kvstore.tools.sources import Log, SingleLog, Snapshot, find, is_rdb, logs_in, parts_of
+from kvstore.tools.sources import Log, find, is_rdb, logs_in, parts_of
 
 _HEAD_BYTES = 9
 
@@ -35,12 +35,10 @@ def check(path: str, *, fix: bool) -> int:
     """
     checking = _Checking(fix)
     for source in find(checking.fs, path):
-        if isinstance(source, Snapshot):
-            checking.check_file(source.path, is_last=False)
-        elif isinstance(source, SingleLog):
-            checking.check_file(source.path, is_last=checking.may_be_torn(source.path))
-        else:
+        if isinstance(source, Log):
             checking.check_log(source)
+        else:
+            checking.check_file(source.path, is_last=checking.may_be_torn(source.path))
     return 1 if checking.problems else 0
 
 
@@ -75,7 +73,10 @@ class _Checking:
         """Whether a file that was given by itself is the last of its log, as far as anybody knows."""
         directory, name = os.path.split(path)
         for log in logs_in(self.fs, directory or "."):
-            names = parts_of(self.fs, log)
+            try:
+                names = parts_of(self.fs, log)
+            except StoreError:
+                return False  # nobody knows
             if name in names:
                 return name == names[-1]
         return True

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from kvstore.engine.context import Limits
-from kvstore.errors import PersistenceError
+from kvstore.errors import FormatError, PersistenceError
 from kvstore.persist.fs import OsFileSystem, failed
 from kvstore.persist.rdb_load import Record, read_rdb
 from kvstore.tools.lines import function_line, key_line
@@ -85,6 +85,8 @@ def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
                 progress.update(found.offset, keys)
             elif found.kind == "function":
                 out.write(function_line(found.name, found.value))
+            elif found.kind == "end" and found.offset < len(content):
+                raise FormatError(f"{path}: something behind the end of the RDB", found.offset)
             elif found.kind == "module":
                 left_out[found.value] = left_out.get(found.value, 0) + 1
     for name, count in left_out.items():

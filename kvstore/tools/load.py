@@ -17,21 +17,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from kvstore.engine.context import Limits
 from kvstore.engine.types import Target
 from kvstore.errors import FormatError, PersistenceError
 from kvstore.persist.fs import File, FileSystem, OsFileSystem, failed, write_all
 from kvstore.persist.lock import DirectoryLock
+from kvstore.persist.manifest import LogFile, Manifest, base_name, increment_name, write_manifest
 from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.settings import Settings
-from kvstore.persist.worker import InlineWorker
 from kvstore.tools.lines import Function, Key, parse_line
 from kvstore.tools.progress import Progress, counted
-
-if TYPE_CHECKING:
-    from kvstore.persist.aof import AppendLog
 
 
 def load(lines: str, path: str) -> int:
@@ -138,11 +135,12 @@ class _Directory:
 
     def __init__(self, fs: FileSystem, path: str):
         self._fs, self._path = fs, path
-        self._settings = Settings(dir=path)
+        settings = Settings(dir=path)
+        self._log_dir, self._name = settings.log_dir, settings.appendfilename
+        self._base = LogFile(base_name(self._name, 1, rdb=True), 1, "b")
         self._made: list[str] = []  # directories
         self._lock: DirectoryLock | None = None
         self._file: File | None = None
-        self._log: AppendLog | None = None
         self._finished = False
 
     def __enter__(self) -> _Directory:
@@ -150,8 +148,9 @@ class _Directory:
             _refuse_if_there(self._path)
         try:
             self._make(self._path)
-            self._make(self._settings.log_dir)
-            self._begin()
+            self._make(self._log_dir)
+            self._lock = DirectoryLock(self._log_dir)
+            self._file = self._fs.create(os.path.join(self._log_dir, self._base.name))
         except OSError as error:
             self.__exit__()
             raise failed("make", self._path, error) from None
@@ -165,23 +164,6 @@ class _Directory:
             self._fs.mkdir(path)
             self._made.append(path)
 
-    def _begin(self) -> None:
-        from kvstore.persist.aof import AppendLog
-
-        settings = self._settings
-        self._lock = DirectoryLock(settings.log_dir)
-        self._log = AppendLog(
-            self._fs,
-            InlineWorker(),
-            settings.log_dir,
-            settings.appendfilename,
-            policy="no",
-            now_ms=lambda: time.time_ns() // 1_000_000,
-        )
-        self._log.begin_apart()
-        self._base = self._log.new_base_name(True)
-        self._file = self._fs.create(os.path.join(settings.log_dir, self._base))
-
     def write(self, data: bytes) -> None:
         assert self._file is not None
         try:
@@ -190,11 +172,14 @@ class _Directory:
             raise failed("write", self._file.path, error) from None
 
     def finish(self) -> None:
-        assert self._file is not None and self._log is not None
+        assert self._file is not None
+        increment = increment_name(self._name, 1)
         try:
             self._file.sync()
-            self._log.replace_base(self._base)
-            self._log.close()
+            self._fs.create(os.path.join(self._log_dir, increment)).close()
+            self._fs.sync_dir(self._log_dir)
+            manifest = Manifest(self._base).with_increment(increment, 1)
+            write_manifest(self._fs, self._log_dir, self._name, manifest)
             self._fs.sync_dir(self._path)
             self._fs.sync_dir(os.path.dirname(os.path.abspath(self._path)))
         except OSError as error:
@@ -210,14 +195,10 @@ class _Directory:
             self._lock.release()
 
     def _take_back(self) -> None:
-        """Everything in the directory is ours: it was new or empty."""
-        with contextlib.suppress(OSError, PersistenceError):
-            if self._log is not None:
-                self._log.close()
-        directory = self._settings.log_dir
-        with contextlib.suppress(OSError):
-            for name in self._fs.listdir(directory):
-                self._fs.unlink(os.path.join(directory, name))
+        if self._lock is not None:  # all that is in the log's directory is ours: it is new
+            with contextlib.suppress(OSError):
+                for name in self._fs.listdir(self._log_dir):
+                    self._fs.unlink(os.path.join(self._log_dir, name))
         for path in reversed(self._made):
             with contextlib.suppress(OSError):
                 os.rmdir(path)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 from kvstore.errors import PersistenceError
 from kvstore.persist.fs import FileSystem, failed
+from kvstore.persist.manifest import manifest_name, read_manifest
 
-_MANIFEST = ".manifest"
+_MANIFEST = manifest_name("")
+# What names of files begin with that are not whole yet.
+_TEMPORARY = "temp-"
 _MAGIC_BYTES = 9
 
 
@@ -39,7 +42,7 @@ class Log:
 
     @property
     def path(self) -> str:
-        return os.path.join(self.directory, self.name + _MANIFEST)
+        return os.path.join(self.directory, manifest_name(self.name))
 
 
 Source = Snapshot | SingleLog | Log
@@ -79,17 +82,17 @@ def _of_file(path: str) -> Source:
 
 def _of_content(path: str) -> Source:
     head = head_of(path)
+    if head[:1] in (b"*", b"#") or path.endswith(".aof"):  # one of one file may have an RDB in front
+        return SingleLog(path)
     if is_rdb(head) or path.endswith(".rdb"):
         return Snapshot(path)
-    if head[:1] in (b"*", b"#") or path.endswith(".aof"):
-        return SingleLog(path)
     raise PersistenceError(f"{path} is neither an RDB file nor an append-only file")
 
 
 def logs_in(fs: FileSystem, directory: str) -> list[Log]:
     """The logs whose files are in the directory itself."""
     names = [
-        name for name in fs.listdir(directory) if name.endswith(_MANIFEST) and not name.startswith("temp-")
+        name for name in fs.listdir(directory) if name.endswith(_MANIFEST) and not name.startswith(_TEMPORARY)
     ]
     return [Log(directory, name.removesuffix(_MANIFEST)) for name in names]
 
@@ -100,7 +103,7 @@ def _of_store(fs: FileSystem, directory: str) -> list[Source]:
     files: list[Source] = []
     for name in fs.listdir(directory):
         path = os.path.join(directory, name)
-        if name.startswith("temp-"):
+        if name.startswith(_TEMPORARY):
             continue  # of a save that did not come to its end
         if os.path.isdir(path):
             logs += logs_in(fs, path)
@@ -115,6 +118,7 @@ def _of_store(fs: FileSystem, directory: str) -> list[Source]:
 
 def parts_of(fs: FileSystem, log: Log) -> list[str]:
     """The names of a log's files, the base first. Raises PersistenceError or FormatError."""
-    from kvstore.persist.manifest import read_manifest
-
-    return [part.name for part in read_manifest(fs, log.directory, log.name).parts]
+    found = read_manifest(fs, log.directory, log.name)
+    if found is None:
+        raise PersistenceError(f"cannot read {log.path}: it is not there")
+    return [file.name for file in found.files]
