@@ -29,7 +29,7 @@ from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.saving import SaveJob
 from kvstore.persist.settings import Settings
 from kvstore.persist.worker import InlineWorker, ThreadWorker, Worker
-from kvstore.persist.writers import base_writer, snapshot_writer
+from kvstore.persist.writers import MakeWriter, base_writer, snapshot_writer
 
 log = logging.getLogger("kvstore")
 
@@ -176,20 +176,17 @@ class Files:
         for db, _ in taps:
             db._before_change = None  # of a rewrite under way, which sees no change meanwhile
         try:
-            SaveJob(
-                self.ctx,
-                self.fs,
-                InlineWorker(),
-                directory or ".",
-                name,
-                snapshot_writer(self.ctx, self.settings),
-                done=_ignore,
-            ).run()
-        except OSError as error:
-            raise failed("write", path, error) from error
+            self._write_now(directory or ".", name, snapshot_writer(self.ctx, self.settings))
         finally:
             for db, tap in taps:
                 db._before_change = tap
+
+    def _write_now(self, directory: str, name: str, make: MakeWriter) -> None:
+        """Write all data to a file, at once. Raises PersistenceError."""
+        try:
+            SaveJob(self.ctx, self.fs, InlineWorker(), directory, name, make, done=_ignore).run()
+        except OSError as error:
+            raise failed("write", os.path.join(directory, name), error) from error
 
     def start_save(self, schedule: bool = False) -> str:
         """BGSAVE: begin a snapshot; what to tell the client. ``schedule``: later, if a rewrite is under way.
@@ -271,15 +268,7 @@ class Files:
             made.begin_apart()
             base = made.new_base_name(self.settings.aof_use_rdb_preamble)
             log.info("Creating AOF base file %s on server start", base)
-            SaveJob(
-                self.ctx,
-                self.fs,
-                InlineWorker(),
-                made.directory,
-                base,
-                base_writer(self.ctx, self.settings),
-                done=_ignore,
-            ).run()
+            self._write_now(made.directory, base, base_writer(self.ctx, self.settings))
             made.replace_base(base)
         else:
             made.begin()
