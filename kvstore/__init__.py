@@ -6,8 +6,8 @@
     store.set("greeting", "hello", ex=60)
     store.rpush("queue", "a", "b")
 
-``Store`` has redis-py's methods. ``open()`` gives a store or a client by URL; ``serve()`` a server in
-this process. Nothing here holds logic; what is heavy is imported when it is first named.
+``Store`` has redis-py's methods. ``open()`` gives one that keeps its data on disk, or a client by URL;
+``serve()`` a server in this process. Nothing here holds logic; what is heavy is imported when it is first named.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from kvstore.engine.context import ManualClock
 from kvstore.errors import (
     DataError,
+    FormatError,
     NoScriptError,
     OutOfMemoryError,
+    PersistenceError,
     ResponseError,
     StoreError,
     WatchError,
@@ -35,9 +37,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DataError",
+    "FormatError",
     "ManualClock",
     "NoScriptError",
     "OutOfMemoryError",
+    "PersistenceError",
     "ResponseError",
     "Store",
     "StoreError",

@@ -9,6 +9,7 @@ Must not know: how commands work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from redis import ConnectionPool, Redis
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
 
 
 class LoopbackSocket:
-    """What redis-py asks of a socket, over a session."""
+    """What redis-py asks of a socket, over a session. ``before``: called before requests run."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session, before: Callable[[], object] | None = None):
         self._session = session
+        self._before = before
         self._unread = memoryview(b"")
         self._open = True
 
     def sendall(self, data: bytes) -> None:
         if not self._open or self._session.closing:
             raise BrokenPipeError("the connection is closed")
+        if self._before is not None:
+            self._before()
         hub = self._session.hub
         before = hub.current
         try:
@@ -85,8 +89,9 @@ class LoopbackSocket:
 class LoopbackConnection(AbstractConnection):
     """A redis-py connection onto a hub of this process."""
 
-    def __init__(self, hub: Hub, **kwargs: Any):
+    def __init__(self, hub: Hub, before: Callable[[], object] | None = None, **kwargs: Any):
         self._hub = hub
+        self._before = before
         super().__init__(**kwargs)
 
     def repr_pieces(self) -> list[tuple[str, Any]]:
@@ -95,7 +100,7 @@ class LoopbackConnection(AbstractConnection):
     def _connect(self) -> LoopbackSocket:
         session = Session(self._hub)
         session.may_block = False
-        return LoopbackSocket(session)
+        return LoopbackSocket(session, self._before)
 
     def can_read(self, timeout: float | None = 0, **kwargs: Any) -> bool:
         """Whether a reply or push is there; nothing that is not there now would come by waiting."""
