@@ -148,7 +148,7 @@ def _run(server: Server, background: object) -> None:
     from kvstore.net import process
     from kvstore.net.log import LOGGER
 
-    process.handle_signals(server.stop)
+    process.handle_signals(lambda name: server.stop(name))
     process.calm_collector()
     LOGGER.info("Server initialized")
     if server.config["save"]:

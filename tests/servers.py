@@ -157,7 +157,7 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 def _argv(kind: str, directory: Path, port: int | None, options: dict[str, str]) -> list[str]:
-    directives = {"dir": str(directory), "port": str(port or 0), **options}
+    directives = {"dir": str(directory), "port": str(port or 0), "save": "", "appendonly": "no", **options}
     if kind == "kvstore":
         head = [sys.executable, "-m", "kvstore", "serve", "--unix", str(directory / "s")]
     else:
@@ -165,7 +165,6 @@ def _argv(kind: str, directory: Path, port: int | None, options: dict[str, str])
         if program is None:
             raise ServerError(f"{kind}-server is not installed")
         head = [program, "--unixsocket", str(directory / "s")]
-        directives = {"save": "", "appendonly": "no", **directives}
     if kind != "kvstore" and port:
         directives.setdefault("bind", "127.0.0.1")
     return head + [word for name, value in directives.items() for word in (f"--{name}", value)]

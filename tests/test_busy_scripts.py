@@ -143,8 +143,9 @@ class Turning:
         self.server.ctx.listen(self.recorder)
 
         def hook() -> None:
-            self.log.append([effect[1] for _, effect in self.recorder.effects])
-            self.recorder.effects.clear()
+            if self.recorder.effects:
+                self.log.append([effect[1] for _, effect in self.recorder.effects])
+                self.recorder.effects.clear()
 
         self.server.loop.before_send.append(hook)
 

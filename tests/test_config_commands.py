@@ -210,7 +210,6 @@ def test_rewrite_writes_what_config_set_changed(tmp_path: Path) -> None:
     [
         ("user default on >secret ~* +@all", "knows no users but the default one"),
         ("aclfile /etc/users.acl", "'aclfile': this version has no access control lists"),
-        ("appendonly yes", "'appendonly': this version has no append-only log"),
         ("cluster-enabled yes", "'cluster-enabled': this version has no cluster mode"),
         ("replicaof 127.0.0.1 6379", "'replicaof': this version has no replication"),
     ],
@@ -220,10 +219,10 @@ def test_what_is_not_there_stops_the_start_rather_than_being_promised(line: str,
         make_hub(line)
 
 
-def test_a_log_that_is_not_there_cannot_be_turned_on_later() -> None:
+def test_a_store_in_memory_cannot_turn_on_a_log() -> None:
     client = Client(make_hub())
     assert client("CONFIG", "SET", "appendonly", "yes") == (
-        b"-ERR CONFIG SET failed (possibly related to argument 'appendonly') - this version has no append-only log\r\n"
+        b"-ERR CONFIG SET failed (possibly related to argument 'appendonly') - a store in memory has no files\r\n"
     )
     assert client("CONFIG", "GET", "appendonly") == b"*2\r\n$10\r\nappendonly\r\n$2\r\nno\r\n"
     assert client("CONFIG", "SET", "appendonly", "no") == b"+OK\r\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kvstore.commands.help import add_help
 from kvstore.commands.kinds import MAP, OK
 from kvstore.commands.registry import COMMANDS, Argv, Family
+from kvstore.commands.tables import LOADING
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -33,7 +34,7 @@ def config_get(session: Session, argv: Argv) -> dict[bytes, bytes]:
 @family.command("CONFIG SET", -4, _FLAGS, kind=OK, since="2.0.0", tips=_EVERYWHERE)
 def config_set(session: Session, argv: Argv) -> bool:
     """Change directives, all or none. O(directives named)."""
-    session.hub.config.set(argv[2:], local=session.transport is None)
+    session.hub.config.set(argv[2:], local=session.transport is None, loading=LOADING in session.hub.features)
     return True
 
 

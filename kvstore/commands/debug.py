@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from kvstore.commands.digest import digest_all, digest_value
 from kvstore.commands.help import help_lines
 from kvstore.commands.kinds import TREE
+from kvstore.commands.persistence import files_of
 from kvstore.commands.registry import Argv, Family
 from kvstore.engine.types import TYPES
-from kvstore.errors import ResponseError, err
+from kvstore.errors import FormatError, PersistenceError, ResponseError, err
 from kvstore.glob import compile_glob
 from kvstore.numbers import as_int, parse_int
 from kvstore.resp import OK, BigNumber, Push, RespSet, Status, Verbatim, encode3
@@ -120,6 +121,39 @@ def _stringmatch_len(session: Session, words: Argv) -> Any:
 @_handler("STRINGMATCH-TEST", 0, 0)
 def _stringmatch_test(session: Session, words: Argv) -> Any:
     """Nothing: globs are tested elsewhere."""
+    return OK
+
+
+_RELOAD_OPTIONS: Final = frozenset({b"MERGE", b"NOFLUSH", b"NOSAVE"})
+
+
+@_handler("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", 0, 1 << 31)
+def _reload(session: Session, words: Argv) -> Any:
+    """Write a snapshot and read it back; MERGE: its keys replace those that are there."""
+    options = {word.upper() for word in words}
+    if not options <= _RELOAD_OPTIONS:
+        raise err("DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    files = files_of(session.hub)
+    save, flush, merge = b"NOSAVE" not in options, b"NOFLUSH" not in options, b"MERGE" in options
+    try:
+        files.reload(save=save, flush=flush, merge=merge)
+    except (FormatError, PersistenceError) as error:
+        log.warning("%s", error)
+        raise err("Error trying to load the RDB dump, check server logs.") from error
+    log.warning("DB reloaded by DEBUG RELOAD")
+    return OK
+
+
+@_handler("LOADAOF", 0, 1 << 31)
+def _load_log(session: Session, words: Argv) -> Any:
+    """Empty the store and read the log back."""
+    files = files_of(session.hub)
+    try:
+        files.load_log()
+    except (FormatError, PersistenceError) as error:
+        log.warning("%s", error)
+        raise err("Error trying to load the AOF files, check server logs.") from error
+    log.warning("Append Only File loaded by DEBUG LOADAOF")
     return OK
 
 

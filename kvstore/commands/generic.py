@@ -193,7 +193,10 @@ def flushdb(session: Session, argv: Argv) -> bool:
     "FLUSHALL", -1, "write", kind=OK, categories="dangerous", tips=_ALL_SHARDS, method=Database.flushall
 )
 def flushall(session: Session, argv: Argv) -> bool:
-    return session.db.flushall(_asynchronous(argv))
+    done = session.db.flushall(_asynchronous(argv))
+    if session.hub.persistence is not None:
+        session.hub.persistence.flushed_all()
+    return done
 
 
 memory = Family("server", "read")

@@ -45,9 +45,10 @@ class Host:
         self.tcp_port = 0
         self.tls_port = 0
         self.listeners: list[str] = []  # each as INFO has it: "name=tcp,bind=127.0.0.1,port=6379"
-        # Ends the process after the replies of this turn; ``save``: None asks for what is configured.
-        # A text refuses. None where a client cannot stop the process.
-        self.shut_down: Callable[[bool | None], str | None] | None = None
+        # Ends the process after the replies of this turn: (save, force), where None saves as configured, and
+        # force ends it though that fails. False: it failed, and all goes on. None where a client cannot stop
+        # the process.
+        self.shut_down: Callable[[bool | None, bool], bool] | None = None
         self.peak_memory = 0
         self.reset()
 

@@ -29,6 +29,7 @@ from kvstore.commands.kinds import Codec
 from kvstore.commands.latency import LatencyMonitor
 from kvstore.commands.monitor import monitor_line
 from kvstore.commands.notify import Notifications
+from kvstore.commands.persistence import Persistence, UntilSynced
 from kvstore.commands.pubsub_registry import Channels
 from kvstore.commands.registry import Argv, Block, Command
 from kvstore.commands.scripting import Scripting
@@ -36,7 +37,9 @@ from kvstore.commands.session import Session, Waiting
 from kvstore.commands.slowlog import SlowLog
 from kvstore.commands.tables import (
     BUSY,
+    DENIED,
     LIMITED,
+    LOADING,
     MONITORED,
     PAUSED_ALL,
     PAUSED_WRITES,
@@ -90,7 +93,10 @@ class Hub:
         self.ctx = ctx
         self.config = Config() if config is None else config
         self.host = Host()
-        self.started_ms = self.last_save_ms = ctx.clock.now_ms()
+        self.started_ms = ctx.clock.now_ms()
+        self.persistence: Persistence | None = None  # the files of the store, if it has any
+        self.refusal: str | None = None  # why writes are refused now
+        self._unsynced: dict[Session, None] = {}  # those that wait for the log to be on the disk
         self.sessions: dict[int, Session] = {}
         self.current: Session | None = None
         self.features: frozenset[str] = frozenset()
@@ -163,6 +169,20 @@ class Hub:
         if found is None:
             found = self._tables[key] = Table(self, codec, mode, features)
         return found
+
+    @property
+    def last_save_ms(self) -> int:
+        """When the data was last saved; for a store in memory, the start."""
+        return self.started_ms if self.persistence is None else self.persistence.last_save_ms()
+
+    def set_refusal(self, text: str | None) -> None:
+        """Answer writes with that error from now on, or (None) no longer."""
+        self.refusal = text
+        self.set_feature(DENIED, text is not None)
+
+    def set_loading(self, on: bool) -> None:
+        """Let commands wait, but for those that need no data, while the store is filled."""
+        self.set_feature(LOADING, on)
 
     def set_feature(self, feature: str, on: bool) -> None:
         """Change what every session's table does; O(sessions)."""
@@ -378,6 +398,8 @@ class Hub:
         index = session.db.index
         waiting = Waiting(block, command, argv, [(index, key) for key in dict.fromkeys(block.keys)])
         session.waiting = waiting
+        if isinstance(block, UntilSynced):
+            self._unsynced[session] = None
         for where in waiting.keys:
             self._blocked.setdefault(where, OrderedDict())[session] = None
         if block.timeout > 0:
@@ -392,6 +414,7 @@ class Hub:
             return None
         if waiting.timer is not None:
             self._cancel(waiting.timer)
+        self._unsynced.pop(session, None)
         for where in waiting.keys:
             queue = self._blocked.get(where)
             if queue is not None:
@@ -410,7 +433,7 @@ class Hub:
             self.count_error(error)
             session.resume(session.codec.error(error))
         else:
-            nothing = session.codec.of(waiting.command.kind)(None)
+            nothing = session.codec.of(waiting.command.kind)(waiting.block.at_end())
             session.resume(session.codec.null_array if waiting.keys else nothing)
         if self.current is None:
             self.drain()
@@ -445,10 +468,20 @@ class Hub:
                 continue
             self._try_again(session, waiting)
 
+    def synced(self) -> None:
+        """The log may have reached the disk further than before: serve those who wait for that."""
+        if not self._unsynced:
+            return
+        for session in list(self._unsynced):
+            waiting = session.waiting
+            if waiting is not None:
+                self._try_again(session, waiting)
+        self.settle()
+
     def _try_again(self, session: Session, waiting: Waiting) -> None:
         try:
             value = waiting.command.body(session, waiting.argv)
-            if value.__class__ is Block:
+            if isinstance(value, Block):
                 return
             reply = session.codec.of(waiting.command.kind)(value)
         except StoreError as error:
@@ -551,7 +584,12 @@ class Hub:
     @property
     def _expires_actively(self) -> bool:
         """Keys do not go by themselves while clients are paused, so that the data stands still."""
-        paused = self.cron_paused or PAUSED_ALL in self.features or PAUSED_WRITES in self.features
+        paused = (
+            self.cron_paused
+            or LOADING in self.features
+            or PAUSED_ALL in self.features
+            or PAUSED_WRITES in self.features
+        )
         return self.ctx.active_expire and not paused
 
     def run_timers(self) -> None:

@@ -214,6 +214,9 @@ def _system_bytes() -> int:
 
 
 def _persistence(hub: Hub) -> Fields:
+    if hub.persistence is not None:
+        yield from hub.persistence.fields()
+        return
     yield "loading", 0
     yield "async_loading", 0
     yield "current_cow_peak", 0

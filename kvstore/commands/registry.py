@@ -64,6 +64,10 @@ class Block:
         self.timeout = timeout
         self.container = container
 
+    def at_end(self) -> Any:
+        """What the command answers when its time is over, or where it may not block."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
@@ -171,10 +175,10 @@ def _compile_blocking(command: Command, body: Body, answer: Callable[[Any], Any]
         if not command.arity_ok(len(argv)):
             raise command.wrong_arity()
         value = body(session, argv)
-        if value.__class__ is Block:
+        if isinstance(value, Block):
             if session.may_block:
                 return session.wait(value, command, argv)
-            value = None
+            value = value.at_end()
         return answer(value)
 
     return run

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.args import Args
 from kvstore.commands.help import add_help
-from kvstore.commands.kinds import ARRAY, BULK, INT, OK, TREE, Kind
+from kvstore.commands.kinds import ARRAY, BULK, OK, TREE, Kind
+from kvstore.commands.persistence import timeout_ms
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Family, compile_silent
 from kvstore.commands.tables import BUSY, BUSY_TEXT
 from kvstore.engine.context import SystemClock
@@ -53,17 +54,6 @@ def role(session: Session, argv: Argv) -> list[Any]:
     return [b"master", 0, []]
 
 
-@family.command(
-    *("LASTSAVE", 1, "loading stale fast"),
-    kind=INT,
-    categories="admin dangerous",
-    tips=("nondeterministic_output",),
-)
-def lastsave(session: Session, argv: Argv) -> int:
-    """When the data was last saved, in seconds since the Unix epoch; the start counts as a save. O(1)."""
-    return session.hub.last_save_ms // 1000
-
-
 @family.command("LOLWUT", -1, "readonly fast", kind=TREE, since="5.0.0")
 def lolwut(session: Session, argv: Argv) -> Verbatim:
     """The version, with no picture. O(1)."""
@@ -89,13 +79,6 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
     family.command(_name, 3, "admin noscript stale no_async_loading", kind=OK, since=_since)(_replica_of)
 
 
-def _timeout_ms(word: bytes) -> int:
-    milliseconds = as_int(word, "ERR timeout is not an integer or out of range")
-    if milliseconds < 0:
-        raise err("timeout is negative")
-    return milliseconds
-
-
 @generic.command(
     *("WAIT", 3, "blocking"),
     kind=Kind("replicas", tree2=lambda value: value or 0, plain=True),
@@ -105,28 +88,8 @@ def _timeout_ms(word: bytes) -> int:
 def wait(session: Session, argv: Argv) -> int | Block:
     """Wait until so many replicas have what this client wrote; how many have it. O(1)."""
     replicas = as_int(argv[1])
-    timeout = _timeout_ms(argv[2])
+    timeout = timeout_ms(argv[2])
     return Block((), timeout / 1000) if replicas > 0 else 0
-
-
-@generic.command(
-    *("WAITAOF", 4, "blocking"),
-    kind=Kind("logs", tree2=lambda value: value or [0, 0], plain=True),
-    since="7.2.0",
-    tips=_ALL_SHARDS,
-)
-def waitaof(session: Session, argv: Argv) -> list[int] | Block:
-    """Wait until what this client wrote is on disk here and on so many replicas. O(1)."""
-    here = as_int(argv[1])
-    if not 0 <= here <= 1:
-        raise err("value is out of range, value must between 0 and 1")
-    replicas = parse_int(argv[2])
-    if replicas is None or replicas < 0:
-        raise err("value is out of range, must be positive")
-    timeout = _timeout_ms(argv[3])
-    if here:
-        raise err("WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
-    return Block((), timeout / 1000) if replicas else [0, 0]
 
 
 # -- SHUTDOWN ------------------------------------------------------------------------------------------------
@@ -138,7 +101,7 @@ def waitaof(session: Session, argv: Argv) -> list[int] | Block:
     compile_with=compile_silent,
 )
 def shutdown(session: Session, argv: Argv) -> Any:
-    """Stop the server. There is no snapshot to write: SAVE is refused, and nothing is saved otherwise. O(1)."""
+    """Stop the server. O(n) keys where a snapshot is written: by SAVE, or where there are save points."""
     options = [word.upper() for word in argv[1:]]
     if not {*options} <= {b"SAVE", b"NOSAVE", b"NOW", b"FORCE", b"ABORT"}:
         raise Args.syntax_error()
@@ -149,13 +112,9 @@ def shutdown(session: Session, argv: Argv) -> Any:
     if b"NOSAVE" not in options and BUSY in session.hub.features:
         raise ResponseError(BUSY_TEXT)
     stop = session.hub.host.shut_down
-    if stop is None:
+    save = True if b"SAVE" in options else False if b"NOSAVE" in options else None
+    if stop is None or not stop(save, b"FORCE" in options):
         raise err("Errors trying to SHUTDOWN. Check logs.")
-    if b"SAVE" in options:
-        raise err("Errors trying to SHUTDOWN. Check logs.")
-    refusal = stop(False if b"NOSAVE" in options else None)
-    if refusal is not None:
-        raise err(refusal)
     session.closing = True
     return NO_REPLY
 

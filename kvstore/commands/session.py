@@ -360,12 +360,11 @@ class Session:
     def is_paused(self, command: Command, argv: Argv) -> bool:
         return self.hub.pauses(self, command, argv)
 
-    @property
-    def queue_grows(self) -> bool:
-        """Whether the MULTI queue has a command that may grow the data."""
+    def queue_has(self, flag: str) -> bool:
+        """Whether the MULTI queue has a command with that flag."""
         hub = self.hub
         return any(
-            (found := hub.find(argv[0])) is not None and "denyoom" in hub.flags_of(found, argv)
+            (found := hub.find(argv[0])) is not None and flag in hub.flags_of(found, argv)
             for argv in self.queue
         )
 

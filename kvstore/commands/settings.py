@@ -41,7 +41,6 @@ _NEVER: Final = 1 << 63  # ns
 # Directives that ask for what this version does not have, unless they are empty or off.
 _MISSING = {
     "aclfile": "access control lists",
-    "appendonly": "append-only log",
     "cluster-enabled": "cluster mode",
     "replicaof": "replication",
 }
@@ -101,6 +100,10 @@ def connect(hub: Hub) -> None:
         for name in names:
             config.on_change(name, fn)
         fn()
+    config.on_change(
+        "appendonly",
+        lambda: "a store in memory has no files" if config["appendonly"] and hub.persistence is None else None,
+    )
     ctx.count = config["databases"]
     major, minor, patch = map(int, config["compat-version"].split("."))
     hub.compat_version = (major, minor, patch)
@@ -115,9 +118,6 @@ def _refuse_the_missing(config: Config) -> None:
     for name, what in _MISSING.items():
         if config[name]:
             raise ConfigError(f"Cannot start with '{name}': this version has no {what}")
-    config.on_change(
-        "appendonly", lambda: "this version has no append-only log" if config["appendonly"] else None
-    )
 
 
 def _rename(hub: Hub, line: Line) -> None:

@@ -235,6 +235,7 @@ SCRIPT FLUSH [ASYNC | SYNC]@6.2.0
 SCRIPT LOAD script
 WATCH key [key ...]
 
+BGSAVE [SCHEDULE]@3.2.2
 COMMAND DOCS [command-name [command-name ...]]
 COMMAND GETKEYS command [arg [arg ...]]
 COMMAND GETKEYSANDFLAGS command [arg [arg ...]]

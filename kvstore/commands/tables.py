@@ -33,6 +33,9 @@ LIMITED = "limited"  # maxmemory is set
 PAUSED_ALL = "paused-all"
 PAUSED_WRITES = "paused-writes"
 BUSY = "busy"  # a script has run past its time
+LOADING = "loading"  # the store is being filled from its files
+LOADING_TEXT = "LOADING Redis is loading the dataset in memory"
+DENIED = "denied"  # what is written could not be kept: the hub has the text
 BUSY_TEXT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 # A feature of a session: CLIENT NO-TOUCH.
 UNTOUCHING = "untouching"
@@ -151,7 +154,9 @@ class Table(dict[bytes, Entry]):
         elif MONITORED in features and "admin" not in flags:
             run = _monitored(self.hub, run, self.mode == SCRIPT)
         if self.mode == SCRIPT:
-            return _limited(self.hub, command, run, evict=False) if LIMITED in features else run
+            if LIMITED in features:
+                run = _limited(self.hub, command, run, evict=False)
+            return _denying(self.hub, command, run) if DENIED in features else run
         if self.mode == MULTI and command.name not in RUN_IN_MULTI:
             run = _queueing(self.codec, command)
         if self.mode == EXECUTING:
@@ -162,11 +167,15 @@ class Table(dict[bytes, Entry]):
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
             run = _refusing(command, BUSY_TEXT)
+        if LOADING in features and "loading" not in flags:
+            run = _refusing(command, LOADING_TEXT)
         if self.mode == SUBSCRIBED and command.name not in _RUN_SUBSCRIBED:
             run = _refusing(
                 command,
                 f"ERR Can't execute '{command.full_name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             )
+        if DENIED in features:
+            run = _denying(self.hub, command, run)
         if LIMITED in features and BUSY not in features:  # nothing is evicted in the middle of a script
             run = _limited(self.hub, command, run)
         if self.mode == NOAUTH and "no_auth" not in flags:
@@ -264,13 +273,32 @@ def _limited(hub: Hub, command: Command, run: Run, evict: bool = True) -> Run:
         has_room = hub.make_room() if evict else hub.has_room
         if not has_room and (
             denied
-            or (command.name == "EXEC" and session.queue_grows)
+            or (command.name == "EXEC" and session.queue_has("denyoom"))
             or (runs_script and "denyoom" in hub.flags_of(command, argv))
         ):
             raise _Oom()
         return run(session, argv)
 
     return run_limited
+
+
+def _denying(hub: Hub, command: Command, run: Run) -> Run:
+    """Refuse what writes, and PING, so that who watches the server notices."""
+    if not ("write" in command.flags or command.name in ("PING", "EXEC", *RUN_SCRIPTS)):
+        return run
+
+    def run_denied(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        if (
+            command.name == "PING"
+            or "write" in hub.flags_of(command, argv)
+            or (command.name == "EXEC" and session.queue_has("write"))
+        ):
+            raise CommandRejected(hub.refusal or "MISCONF")
+        return run(session, argv)
+
+    return run_denied
 
 
 class _Oom(OutOfMemoryError, CommandRejected):

@@ -1,7 +1,9 @@
 """The event loop: readiness, timers, and the turn.
 
 In one turn all ready connections are read and their commands run, then ``before_send`` hooks run (an
-append-only log makes its writes durable here), then replies are sent. Other threads reach the loop
+append-only log makes its writes durable here), then replies are sent, then ``after_turn`` hooks run (a slice
+of a snapshot). When a ``before_send`` hook fails, nobody is told what the turn did: who waits for a reply is
+closed. Other threads reach the loop
 only through ``call_soon_threadsafe``.
 
 Must not know: RESP, commands.
@@ -128,7 +130,13 @@ class Loop:
         os.set_blocking(self._wake_write, False)
         self._poller.register(self._wake_read, READ)
         self._soonest: int | None = None  # when the next timer is due, as of the end of the last turn
-        self.before_send: list[Callable[[], None]] = []
+        # Run at the end of every turn, also of one with nothing to send. False: what the turn did is not safe.
+        self.before_send: list[Callable[[], bool | None]] = []
+        self.after_turn: list[Callable[[], None]] = []
+        # Whether ``after_turn`` has so much to do that the next turn should not wait.
+        self.is_busy: Callable[[], bool] = lambda: False
+        # Called once after the hooks of this turn: whether they all held.
+        self.settled: list[Callable[[bool], None]] = []
         self.unsent: list[Any] = []  # what has something to send at the end of the turn; always this list
         # What a turn does with what is ready, and with ``unsent``; a server puts faster ones here.
         self.read: Callable[[list[tuple[int, int]]], None] = self._read
@@ -190,8 +198,18 @@ class Loop:
         """Have a command that takes too long, and serves others, end unfinished; safe as ``wake`` is."""
         self._stopping = True
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the last turn ended in the middle of a unit."""
+        return self._abandoned
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``stop()`` has been called."""
+        return self._stopping
+
     def _timeout(self) -> float:
-        if self._soon:
+        if self._soon or self.is_busy():
             return 0.0
         if self._soonest is None:
             return MAX_WAIT
@@ -223,6 +241,10 @@ class Loop:
             LOGGER.exception("internal error in the event loop")
         try:
             self.flush()
+            for hook in self.after_turn:
+                hook()
+        except Exception:
+            LOGGER.exception("internal error at the end of a turn")
         finally:
             ctx.frozen = None
 
@@ -269,11 +291,21 @@ class Loop:
     def flush(self) -> None:
         """Make the log durable, then send what the turn has produced."""
         unsent = self.unsent
+        safe = not self._abandoned
+        if safe:
+            for hook in self.before_send:
+                if hook() is False:
+                    safe = False
+        if self.settled:
+            settled, self.settled = self.settled, []
+            for call in settled:
+                call(safe)
         if unsent:
-            if not self._abandoned:
-                for hook in self.before_send:
-                    hook()
+            if safe:
                 self._send_all(unsent)
+            elif not self._abandoned:
+                for sender in list(unsent):
+                    sender.close()
             unsent.clear()
 
     def _send_all(self, senders: list[Any]) -> None:

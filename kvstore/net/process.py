@@ -99,8 +99,8 @@ def is_supervised(choice: str) -> bool:
     return choice == "systemd" or (choice == "auto" and "NOTIFY_SOCKET" in os.environ)
 
 
-def handle_signals(stop: Callable[[], None]) -> None:
-    """SIGTERM and SIGINT call ``stop``, a second SIGINT ends the process at once; SIGHUP is ignored."""
+def handle_signals(stop: Callable[[str], None]) -> None:
+    """SIGTERM and SIGINT call ``stop`` with their name in lower case, a second SIGINT ends the process at once; SIGHUP is ignored."""
     asked = False
 
     def on_signal(number: int, frame: Any) -> None:
@@ -109,7 +109,7 @@ def handle_signals(stop: Callable[[], None]) -> None:
             _exit_now()
         asked = True
         LOGGER.warning("Received %s scheduling shutdown...", signal.Signals(number).name)
-        stop()
+        stop(signal.Signals(number).name.lower())
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)

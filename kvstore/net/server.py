@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from typing import Final
+from typing import Final, Protocol
 
 from kvstore.commands.config import BufferLimits, Config
 from kvstore.commands.hub import Hub
+from kvstore.commands.tables import LOADING
 from kvstore.engine.context import Context
 from kvstore.engine.database import Database
+from kvstore.errors import StoreError
 from kvstore.net.connection import UNAUTHENTICATED_OUTPUT, Connection
 from kvstore.net.hot import make_reader, make_sender
 from kvstore.net.listener import Listener, ListenError, bind_tcp, bind_unix, show_address
@@ -39,6 +41,21 @@ _DENIED: Final = (
     b"default user. NOTE: You only need to do one of the above things in order for the server to start accepting "
     b"connections from the outside.\r\n"
 )
+
+
+class Files(Protocol):
+    """What keeps the store on disk, as far as the end of the server has to do with it."""
+
+    def close(self, save: bool | None = False, force: bool = False) -> None:
+        """Bring everything to the disk and let go of the files. Raises StoreError where that fails, and then all
+        goes on unless ``force``."""
+
+    def abandon(self) -> None:
+        """Never write what is not yet written: it is part of a unit that stays unfinished."""
+
+    @property
+    def keeps_snapshots(self) -> bool:
+        """Whether a snapshot is written at the end."""
 
 
 class Limits:
@@ -85,6 +102,7 @@ class Server:
         self.listeners: dict[str, list[Listener]] = {}  # by "tcp", "unix", "tls"
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
+        self.files: Files | None = None  # None: the store is in memory, or its files are closed
         self.loop.read, self.loop.run_rest = make_reader(self)
         self.loop.send = make_sender(self)
         self._follow()
@@ -363,20 +381,53 @@ class Server:
         cli = f"redis-cli -s {path}" if path != url else f"redis-cli -u {url}"
         return f"Connect by: {cli}, or in Python redis.Redis.from_url({url!r})"
 
-    def stop(self) -> None:
-        """End ``run()``. Safe from other threads and from signal handlers.
+    def stop(self, signal: str = "") -> None:
+        """End ``run()``, as the directive ``shutdown-on-<signal>`` says. Safe from other threads and from
+        signal handlers.
 
-        A script that has taken too long already ends unfinished: real servers wait for it, for ever if need
-        be, but there is nothing on disk that half a script could spoil.
+        A script that has taken too long already ends unfinished, and nothing of it is logged; only where a
+        snapshot is to be written, which would hold what the script did so far, it is waited for.
         """
-        self.loop.stop_serving()
-        self.loop.call_soon_threadsafe(lambda: self._shut_down(None))
+        flags = self.config[f"shutdown-on-{signal}"] if signal else ()
+        save = True if "save" in flags else False if "nosave" in flags else None
+        if not self._saves(save):
+            self.loop.stop_serving()
+        self.loop.call_soon_threadsafe(lambda: self._stop(save, "force" in flags))
 
-    def _shut_down(self, save: bool | None) -> str | None:
-        """SHUTDOWN: nothing refuses it, as nothing is kept on disk."""
+    def _stop(self, save: bool | None, force: bool) -> None:
+        if not self._shut_down(save, force):
+            LOGGER.warning("A signal asked for the end, but errors stopped that: see the lines above")
+
+    def _saves(self, save: bool | None) -> bool:
+        """Whether the end, asked for in that way, includes a snapshot."""
+        files = self.files
+        return files is not None and (save or (save is None and files.keeps_snapshots))
+
+    def _shut_down(self, save: bool | None, force: bool) -> bool:
+        """SHUTDOWN; False where the data could not be brought to the disk, and all goes on."""
         LOGGER.info("User requested shutdown...")
+        if LOADING in self.hub.features:
+            save = False  # what is there is not whole
+        if not self.ctx.units and not self._close_files(save, force):
+            return False
         self.loop.stop()
-        return None
+        return True
+
+    def _close_files(self, save: bool | None, force: bool) -> bool:
+        """Let go of the files. What comes after that could not be kept, so nothing runs any more."""
+        files = self.files
+        if files is None:
+            return True
+        try:
+            files.close(save, force)
+        except StoreError as error:
+            LOGGER.warning("Errors trying to shut down the server: %s", error)
+            return False
+        self.files = None
+        for session in self.hub.sessions.values():
+            session.stopped = True
+        self.hub.resumed.clear()
+        return True
 
     def run(self) -> None:
         """Serve until the loop is stopped, then close everything."""
@@ -393,6 +444,10 @@ class Server:
                 listener.close()
         for connection in list(self.connections):
             connection.close()
+        if self.files is not None and (self.loop.abandoned or LOADING in self.hub.features):
+            self.files.abandon()
+            self._close_files(False, True)
+        self._close_files(None, True)
         self.hub.current = None  # whose unit stayed unfinished
         self.loop.close()
 

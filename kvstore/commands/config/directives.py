@@ -117,8 +117,6 @@ _V80: Final = (8, 0)
 _ONE_THREAD: Final = "commands run on one thread"
 _REPLICATION: Final = "replication"
 _CLUSTER: Final = "there is no cluster mode"
-_SNAPSHOTS: Final = "snapshots"
-_LOG: Final = "the append-only log"
 _FREED: Final = "memory is freed at once, by reference counts"
 _NO_DEFRAG: Final = "memory is not defragmented: CPython's allocator places objects"
 _TLS: Final = "with tls-port"
@@ -131,6 +129,13 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "7.2.4",
             "the version of Redis whose behaviour is kept and reported; what is newer is hidden",
             "immutable",
+        ),
+        _used(
+            "rdb-target",
+            Enum("portable", "redis-7.4", "valkey-9"),
+            "portable",
+            "who is to read snapshots and see deadlines of fields: every server from Redis 5 on reads portable "
+            "ones, where only kvstore sees those; Redis 7.4 or Valkey 9 sees them in its own",
         ),
     ),
     "Network": (
@@ -387,18 +392,20 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         ),
     ),
     "Snapshots": (
-        _later(
+        _used(
             "save",
             SavePoints(),
             ((3600, 1), (300, 100), (60, 10000)),
-            _SNAPSHOTS,
+            "save points: seconds and changes after which a snapshot is written; empty: none",
             "accumulates",
         ),
-        _later("dbfilename", Text(plain_name("dbfilename", "filename")), "dump.rdb", _SNAPSHOTS, "protected"),
-        _later("rdbcompression", _BOOL, True, _SNAPSHOTS),
-        _later("rdbchecksum", _BOOL, True, _SNAPSHOTS, "immutable"),
-        _later("stop-writes-on-bgsave-error", _BOOL, True, _SNAPSHOTS),
-        _later("rdb-save-incremental-fsync", _BOOL, True, _SNAPSHOTS),
+        _used(
+            "dbfilename", Text(plain_name("dbfilename", "filename")), "dump.rdb", "the snapshot", "protected"
+        ),
+        _used("rdbcompression", _BOOL, True, "long strings are compressed, where there is a library for it"),
+        _used("rdbchecksum", _BOOL, True, "a checksum ends the file", "immutable"),
+        _used("stop-writes-on-bgsave-error", _BOOL, True, "writes are refused after a snapshot failed"),
+        _kept("rdb-save-incremental-fsync", _BOOL, True, "the file is synced off the loop's thread"),
         _kept(
             "sanitize-dump-payload",
             Enum("no", "yes", "clients"),
@@ -411,34 +418,48 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "loading-process-events-interval-bytes",
             Integer(1024, INT_MAX),
             2 * _MB,
-            "a file loads before the server listens",
+            "clients are answered every few milliseconds while a file loads",
             "hidden",
         ),
         _later("shutdown-timeout", _NATURAL, 10, _REPLICATION),
-        _later("shutdown-on-sigint", _ON_SIGNAL, (), "snapshots at the end"),
-        _later("shutdown-on-sigterm", _ON_SIGNAL, (), "snapshots at the end"),
+        _used("shutdown-on-sigint", _ON_SIGNAL, (), "how SIGINT ends the server, as options of SHUTDOWN"),
+        _used("shutdown-on-sigterm", _ON_SIGNAL, (), "how SIGTERM ends the server, as options of SHUTDOWN"),
     ),
     "Append-only log": (
-        _later("appendonly", _BOOL, False, _LOG, "deny_loading"),
-        _later(
+        _used("appendonly", _BOOL, False, "whether there is a log", "deny_loading"),
+        _used(
             "appendfilename",
             Text(plain_name("appendfilename", "filename")),
             "appendonly.aof",
-            _LOG,
+            "how names of its files begin",
             "immutable",
         ),
-        _later(
-            "appenddirname", Text(plain_name("appenddirname", "dirname")), "appendonlydir", _LOG, "immutable"
+        _used(
+            "appenddirname",
+            Text(plain_name("appenddirname", "dirname")),
+            "appendonlydir",
+            "its directory, in dir",
+            "immutable",
         ),
-        _later("appendfsync", Enum("everysec", "always", "no"), "everysec", _LOG),
-        _later("no-appendfsync-on-rewrite", _BOOL, False, _LOG),
-        _later("auto-aof-rewrite-percentage", _NATURAL, 100, _LOG),
-        _later("auto-aof-rewrite-min-size", _SIZE, 64 * _MB, _LOG),
-        _later("aof-load-truncated", _BOOL, True, _LOG),
-        _later("aof-use-rdb-preamble", _BOOL, True, _LOG),
-        _later("aof-timestamp-enabled", _BOOL, False, _LOG),
-        _later("aof-rewrite-incremental-fsync", _BOOL, True, _LOG),
-        _later("aof-disable-auto-gc", _BOOL, False, _LOG, "hidden"),
+        _used(
+            "appendfsync",
+            Enum("everysec", "always", "no"),
+            "everysec",
+            "when it is synced: before replies leave, each second, or when the system likes",
+        ),
+        _used("no-appendfsync-on-rewrite", _BOOL, False, "it is not synced while a snapshot is written"),
+        _used(
+            "auto-aof-rewrite-percentage",
+            _NATURAL,
+            100,
+            "it is written anew when it has grown by so much; 0: never",
+        ),
+        _used("auto-aof-rewrite-min-size", _SIZE, 64 * _MB, "but not while it is smaller"),
+        _used("aof-load-truncated", _BOOL, True, "a torn end is cut off at the start; no: it is an error"),
+        _used("aof-use-rdb-preamble", _BOOL, True, "its base is a snapshot; no: commands"),
+        _used("aof-timestamp-enabled", _BOOL, False, "it has lines that tell the time"),
+        _kept("aof-rewrite-incremental-fsync", _BOOL, True, "the base is synced off the loop's thread"),
+        _kept("aof-disable-auto-gc", _BOOL, False, "files that are out of use are deleted", "hidden"),
     ),
     "Replication": (
         _later("replicaof slaveof", ReplicaOf(), None, _REPLICATION, "immutable"),
