@@ -588,6 +588,11 @@ class Files:
 
     # -- the end -----------------------------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """Never write what has been heard and is not yet written: it is part of a unit that stays unfinished."""
+        if self.log is not None:
+            self.log.forget()
+
     def close(self, save: bool | None = False, force: bool = False) -> None:
         """Bring everything to the disk and let go of the files. May be called twice.
 
