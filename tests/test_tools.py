@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import re
@@ -25,7 +26,7 @@ from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb import RdbWriter
 from kvstore.tools.scan import Scan, scan
 from tests.conftest import require
-from tests.servers import ROOT
+from tests.servers import ROOT, running
 
 PATIENCE = 30.0
 LIMITS = Limits()
@@ -474,3 +475,98 @@ def test_real_servers_say_the_same_of_a_log(tmp_path: Path) -> None:
         )
         told(kvstore("check", tmp_path), theirs.returncode)
         path.write_bytes(whole[path])
+
+
+# -- dumps of logs, and other people's files ---------------------------------------------------------------
+
+
+def lines_of(*args: object) -> list[Any]:
+    done = kvstore("dump", *args)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_log_is_dumped_as_it_is_after_its_commands(tmp_path: Path) -> None:
+    torn = commands("SELECT 3", "SADD s a b", "SREM s a") + b"*1\r\n$3\r\nab"
+    log = make_log(tmp_path, LOG, torn)
+    write_rdb(log / "appendonly.aof.1.base.rdb", random.Random(1), 0)
+    write_rdb(tmp_path / "dump.rdb", random.Random(1), 5)  # the log counts
+    before = state_of(tmp_path)
+    expected = [
+        {"db": 0, "key": "n", "type": "string", "value": "1"},
+        {"db": 0, "key": "l", "type": "list", "value": ["1", "2", "3"]},
+        {"db": 0, "key": "long", "type": "string", "value": "x" * 300},
+        {"db": 3, "key": "s", "type": "set", "value": ["b"]},
+    ]
+    for path in (tmp_path, log, log / "appendonly.aof.manifest"):
+        assert lines_of(path)[1:] == expected
+        shown = kvstore("dump", path)
+        assert shown.returncode == 0 and b"a torn tail" in shown.stderr
+    assert lines_of(log / "appendonly.aof.1.incr.aof") == expected[:3]
+    assert state_of(tmp_path) == before
+    (log / "appendonly.aof.1.incr.aof").unlink()
+    assert "appendonly.aof.1.incr.aof" in told(kvstore("dump", log), 1)
+
+
+def test_logs_of_one_file_are_dumped(tmp_path: Path) -> None:
+    old = tmp_path / "appendonly.aof"
+    old.write_bytes(LOG)
+    assert [line["key"] for line in lines_of(tmp_path)] == ["n", "l", "long"]
+    write_rdb(old, random.Random(1), 5)
+    old.write_bytes(old.read_bytes() + LOG)
+    before = state_of(tmp_path)
+    assert len(lines_of(old)) == 1 + 5 + 3
+    assert state_of(tmp_path) == before
+
+
+def test_a_directory_with_several_files_needs_a_name(tmp_path: Path) -> None:
+    for name in ("a.rdb", "b.rdb"):
+        write_rdb(tmp_path / name, random.Random(1), 3)
+    assert "of which one must be named" in told(kvstore("dump", tmp_path), 1)
+    assert "3 keys" in told(kvstore("check", tmp_path))
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    write_rdb(tmp_path / "a.rdb", random.Random(1), 200)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kvstore", "dump", str(tmp_path / "a.rdb")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"kvstore dump: cannot write standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_servers_have_the_same_data_after_dump_and_load(tmp_path: Path, kind: str) -> None:
+    require(kind)
+    (tmp_path / "given").mkdir()
+    write_rdb(tmp_path / "given" / "dump.rdb", random.Random(5), 100)
+    told(kvstore("dump", tmp_path / "given", tmp_path / "lines"))
+    told(kvstore("load", tmp_path / "lines", tmp_path / "made"))
+    digests = []
+    options: dict[str, str]
+    for name, options in (("given", {}), ("made", {"appendonly": "yes"})):
+        options |= {"dir": str(tmp_path / name), "enable-debug-command": "yes"}
+        with running(kind, options=options) as server, server.client() as client:
+            digests.append(client.call("DEBUG", "DIGEST"))
+            assert client.call("SAVE") == b"+OK\r\n"
+    assert digests[0] == digests[1] != b"+" + b"0" * 40 + b"\r\n"
+    # What they have written has the same in it (they leave out what has expired).
+    ours = {
+        str(line["key"]): line for line in map(json.loads, (tmp_path / "lines").open("rb")) if "key" in line
+    }
+    theirs = [line for line in lines_of(tmp_path / "given" / "dump.rdb") if "key" in line]
+    assert len(theirs) > 50
+    for line in theirs:
+        own = ours[str(line["key"])]
+        assert {name: line.get(name) for name in ("db", "type", "expires_at_ms")} == {
+            name: own.get(name) for name in ("db", "type", "expires_at_ms")
+        }
+        if line["type"] in ("string", "list"):
+            assert line == own

@@ -9,18 +9,25 @@ Must not know: what a line looks like, how files are laid out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from kvstore.engine.context import Limits
+from kvstore.engine.context import Context, Limits
+from kvstore.engine.database import Database
 from kvstore.errors import FormatError, PersistenceError
-from kvstore.persist.fs import OsFileSystem, failed
+from kvstore.persist.fs import Content, Data, File, OsFileSystem, failed
+from kvstore.persist.manifest import LogFile, Manifest
 from kvstore.persist.rdb_load import Record, read_rdb
+from kvstore.persist.replay import load_log
 from kvstore.tools.lines import function_line, key_line
 from kvstore.tools.progress import Progress, counted
-from kvstore.tools.sources import Log, SingleLog, Snapshot, Source, find
+from kvstore.tools.sources import Log, SingleLog, Snapshot, Source, find, parts_of
+
+# More than any server has, as a log does not say how many its own had.
+_MOST_DATABASES = 1 << 31
 
 
 def dump(path: str, out: str) -> int:
@@ -34,7 +41,7 @@ def dump(path: str, out: str) -> int:
     with _made(out) as file:
         if isinstance(source, Snapshot):
             return _dump_rdb(fs, source.path, file)
-        return _dump_log(fs, source, file)
+        return _dump_log(source, file)
 
 
 def _the_one(path: str, found: list[Source]) -> Source:
@@ -51,8 +58,13 @@ def _the_one(path: str, found: list[Source]) -> Source:
 def _made(out: str) -> Iterator[BinaryIO]:
     """The file to print to, which is taken away again when that fails."""
     if out == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise failed("write", "standard output", error) from None
         return
     try:
         file = open(out, "xb")  # noqa: SIM115
@@ -94,5 +106,66 @@ def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
     return 1 if left_out else 0
 
 
-def _dump_log(fs: OsFileSystem, source: Log | SingleLog, out: BinaryIO) -> int:
-    return 1
+class _ReadingOnly(OsFileSystem):
+    """The system's files, which whoever loads a log here may read, and cut without any effect.
+
+    ``manifests``: files that are not there, and what they would hold.
+    """
+
+    __slots__ = ("_manifests",)
+
+    def __init__(self, manifests: dict[str, bytes]):
+        self._manifests = manifests
+
+    def exists(self, path: str) -> bool:
+        return path in self._manifests or super().exists(path)
+
+    def read(self, path: str) -> Content:
+        found = self._manifests.get(path)
+        return super().read(path) if found is None else found
+
+    def append(self, path: str) -> File:
+        return _Unchanged(path)
+
+
+class _Unchanged:
+    """A file that stays as it is."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def write(self, data: Data) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def sync(self) -> None:
+        pass
+
+    def truncate(self, size: int) -> None:
+        print(f"{self.path}: a torn tail, which is left out, begins at offset {size}", file=sys.stderr)
+
+    def close(self) -> None:
+        pass
+
+
+def _dump_log(source: Log | SingleLog, out: BinaryIO) -> int:
+    manifests: dict[str, bytes] = {}
+    if isinstance(source, SingleLog):
+        # As a server takes one over: as the base of a log that has nothing else yet.
+        directory, name = os.path.split(source.path)
+        source = Log(directory or ".", name)
+        manifests[source.path] = Manifest(LogFile(name, 1, "b")).text()
+    fs = _ReadingOnly(manifests)
+    paths = [os.path.join(source.directory, name) for name in parts_of(fs, source)]
+    total = sum(fs.size(path) for path in paths if fs.exists(path))
+    ctx = Context(Database, databases=_MOST_DATABASES)
+    with Progress(f"loading {source.path}", total) as progress:
+        for done in load_log(ctx, fs, source.directory, source.name, single=None, load_truncated=True):
+            progress.update(done)
+    for library, text in ctx.libraries.items():
+        out.write(function_line(library, text))
+    for index, db in sorted(ctx.databases.items()):
+        for key, value in db._data.items():
+            out.writelines(key_line(index, key, value, db._expires.get(key)))
+    return 0
