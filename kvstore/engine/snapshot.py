@@ -270,8 +270,6 @@ class _Part:
         while True:
             if not snapshot.write_some(self, self._left, end):
                 return False
-            if perf_counter_ns() >= end:
-                return False
             self._current += 1
             if self._current > self._mask:
                 return True
@@ -281,6 +279,8 @@ class _Part:
             if touched:
                 self._left -= touched
             snapshot.write_strings(self, self._left)
+            if perf_counter_ns() >= end:
+                return False
 
     def _sort(self, order: ScanOrder, end: int) -> bool:
         """Put keys into buckets, the last entry first, until all are there (True) or it is time to stop."""
