@@ -43,7 +43,7 @@ class InlineWorker:
     def submit(self, job: Job, done: Done) -> None:
         try:
             job()
-        except OSError as error:
+        except Exception as error:
             done(error)
         else:
             done(None)
