@@ -253,6 +253,10 @@ _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
+# A request as clients send it, and logs have it, of its words.
+encode_request: Final[Callable[[tuple[bytes, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment]
+
+
 def split_words(line: bytes) -> list[bytes] | None:
     """The words of an inline request, or of a line of a configuration file. O(len(line)).
 

@@ -70,19 +70,24 @@ class Listener(Protocol):
         An empty effect: what changed in this database is part of the effect just committed in another
         one (MOVE, COPY with DB). There is nothing to log, only keys that were touched.
         """
+        return None
 
     def on_event(self, db: int, name: str, key: bytes) -> None:
         """Something worth a notification that changed no data: a key missed, a key made."""
+        return None
 
     def on_clear(self, db: int, had: Container[bytes]) -> None:
         """The database lost all its keys, which were ``had``. The commit of the effect follows."""
+        return None
 
     def on_swap(self, db: int, has: Container[bytes], other: int, other_has: Container[bytes]) -> None:
         """Two databases swapped their data: ``db`` now has the keys ``has``, and ``other`` has
         ``other_has``. A key in either was touched in both. The commit of the effect follows."""
+        return None
 
     def on_unit(self, begins: bool) -> None:
         """What is committed from here to the end of the unit happens as one thing, or not at all."""
+        return None
 
 
 @dataclass(slots=True)

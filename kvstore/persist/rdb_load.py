@@ -161,7 +161,7 @@ class _Frame:
             self.deadline_ms = seconds * 1000
         elif opcode == FUNCTION2:
             source = reader.string()
-            return Note("function", _library_name(source, at), source, at)
+            return Note("function", library_name(source, at), source, at)
         elif opcode == MODULE_AUX:
             return self._module_aux(reader, at)
         elif opcode == SLOT_INFO and not self.valkey:
@@ -227,7 +227,7 @@ def _version_of(content: Content, start: int) -> tuple[int, bool]:
     return version, valkey
 
 
-def _library_name(source: bytes, at: int) -> bytes:
+def library_name(source: bytes, at: int) -> bytes:
     """The name of a library of functions, from its first line: ``#!lua name=mylib``."""
     first = source.split(b"\n", 1)[0]
     if first.startswith(b"#!"):

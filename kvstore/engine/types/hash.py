@@ -15,13 +15,15 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
+from kvstore.engine.codec import Reader, length_of, pairs_of, pieces_of, string_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
-from kvstore.engine.types import ValueType, register
+from kvstore.engine.types import Target, ValueType, register
+from kvstore.errors import FormatError
 
 # Fields of one command when a hash is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
@@ -196,6 +198,39 @@ def _check(value: Hash) -> None:
         value.deadlines.check()
 
 
+def _dump(value: Hash, target: Target, compress: bool = False) -> Iterable[bytes]:
+    return pieces_of(length_of(len(value)), value.items(), pairs_of, compress)
+
+
+def _load(reader: Reader, limits: Limits) -> Hash:
+    start = reader.pos
+    count = reader.count(2)
+    words = reader.strings(2 * count)
+    fields = dict(zip(words[::2], words[1::2], strict=True))
+    if len(fields) != count:
+        raise FormatError("a field comes twice", start)
+    return Hash.sized(fields, limits)
+
+
+def _aux(value: Hash, target: Target) -> bytes | None:
+    """The deadlines, where the type that is written has no place for them."""
+    if not value.deadlines or target is not Target.PORTABLE:
+        return None
+    return b"".join(
+        [string_of(field) + deadline.to_bytes(8, "little") for field, deadline in value.deadlines.items()]
+    )
+
+
+def _apply_aux(value: Hash, aux: bytes) -> None:
+    reader = Reader(aux)
+    while reader.left():
+        start = reader.pos
+        field, deadline = reader.string(), reader.u64le()
+        if field not in value:
+            raise FormatError("a deadline of a field that is not there", start)
+        value.expire(field, deadline)
+
+
 register(
     Hash,
     ValueType(
@@ -207,5 +242,10 @@ register(
         digest=lambda value: (frozenset(value.items()), frozenset((value.deadlines or {}).items())),
         effort=lambda value: len(value) if value.wide else 1,
         check=_check,
+        rdb_type=lambda value, target: 4,
+        dump=_dump,
+        loaders={4: _load},
+        aux=_aux,
+        apply_aux=_apply_aux,
     ),
 )

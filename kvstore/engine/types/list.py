@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from kvstore.engine.codec import Reader, length_of, pieces_of, strings_of
 from kvstore.engine.context import Effect, Limits
-from kvstore.engine.types import ValueType, register
+from kvstore.engine.types import Target, ValueType, register
 from kvstore.numbers import parse_int
 
 UNKNOWN = -1
@@ -73,6 +74,20 @@ class List(deque[bytes]):
         super().__init__(elements)
         self.quick = False
         self.size = _LISTPACK_FRAME + sum(map(entry_size, self))
+
+    @classmethod
+    def sized(cls, elements: Iterable[bytes], limits: Limits) -> List:
+        """A list made in one go, with the encoding that its size calls for. O(n)."""
+        made = cls()
+        made.extend(elements)
+        most_bytes, most = _limits(limits)
+        count = len(made)
+        if count > most or count * 2 > most_bytes:  # no element takes less than two bytes
+            made.quick, made.size = True, UNKNOWN
+            return made
+        made.size = _LISTPACK_FRAME + sum(map(entry_size, made))
+        made.quick = made.size > most_bytes
+        return made
 
     def grow(self, elements: Iterable[bytes], count: int, limits: Limits) -> None:
         """Take the encoding for ``count`` more elements, which are about to be put in."""
@@ -147,6 +162,14 @@ def _check(value: List) -> None:
     assert value.quick or value.size != UNKNOWN
 
 
+def _dump(value: List, target: Target, compress: bool = False) -> Iterable[bytes]:
+    return pieces_of(length_of(len(value)), value, strings_of, compress)
+
+
+def _load(reader: Reader, limits: Limits) -> List:
+    return List.sized(reader.strings(reader.count()), limits)
+
+
 register(
     List,
     ValueType(
@@ -158,5 +181,8 @@ register(
         digest=lambda value: tuple(value),
         effort=lambda value: max(1, len(value) // 128) if value.quick else 1,
         check=_check,
+        rdb_type=lambda value, target: 1,
+        dump=_dump,
+        loaders={1: _load},
     ),
 )

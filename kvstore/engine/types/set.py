@@ -18,9 +18,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from kvstore.engine.codec import Reader, length_of, pieces_of, strings_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
-from kvstore.engine.types import ValueType, register
+from kvstore.engine.types import Target, ValueType, register
+from kvstore.errors import FormatError
 from kvstore.numbers import parse_int
 
 INTSET, LISTPACK, HASHTABLE = range(3)
@@ -148,6 +150,24 @@ def _check(value: Set) -> None:
         value.order.check(set(value))
 
 
+def _dump(value: Set, target: Target, compress: bool = False) -> Iterable[bytes]:
+    return pieces_of(length_of(len(value)), value, strings_of, compress)
+
+
+def _load(reader: Reader, limits: Limits) -> Set:
+    start = reader.pos
+    members = reader.strings(reader.count())
+    if len(members) > limits.set_max_intset_entries:
+        made = Set()
+        made.encoding = HASHTABLE
+        made.update(dict.fromkeys(members))
+    else:
+        made = filled(members, limits)
+    if len(made) != len(members):
+        raise FormatError("a member comes twice", start)
+    return made
+
+
 register(
     Set,
     ValueType(
@@ -159,5 +179,8 @@ register(
         digest=lambda value: frozenset(value),
         effort=lambda value: len(value) if value.encoding == HASHTABLE else 1,
         check=_check,
+        rdb_type=lambda value, target: 2,
+        dump=_dump,
+        loaders={2: _load},
     ),
 )

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from kvstore.engine.codec import PIECE_BYTES, Reader, compact_string_of, length_of, string_of
 from kvstore.engine.context import Effect, Limits
-from kvstore.engine.types import ValueType, register
+from kvstore.engine.types import Target, ValueType, register
 from kvstore.numbers import parse_int
 
 # The longest string that Redis embeds in its object header, in bytes.
@@ -47,6 +48,26 @@ def _rewrite(key: bytes, value: bytes) -> Iterator[Effect]:
     yield (b"SET", key, value)
 
 
+def _dump(value: bytes, target: Target, compress: bool = False) -> Iterable[bytes]:
+    if compress:
+        body = compact_string_of(value)
+        return (body,) if len(body) <= PIECE_BYTES else _pieces(body)
+    if len(value) <= PIECE_BYTES:
+        return (string_of(value),)
+    return _pieces(value, length_of(len(value)))
+
+
+def _pieces(body: bytes, head: bytes = b"") -> Iterator[bytes]:
+    if head:
+        yield head
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
+
+
+def _load(reader: Reader, limits: Limits) -> bytes:
+    return reader.string()
+
+
 register(
     bytes,
     ValueType(
@@ -58,5 +79,9 @@ register(
         digest=lambda value: value,
         effort=lambda value: 1,
         check=lambda value: None,
+        rdb_type=lambda value, target: 0,
+        dump=_dump,
+        loaders={0: _load},
+        may_be_empty=True,
     ),
 )

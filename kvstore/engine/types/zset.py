@@ -17,13 +17,15 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from kvstore.engine.codec import Reader, length_of, pieces_of, scored_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.ranks import Ranks
-from kvstore.engine.types import ValueType, register
+from kvstore.engine.types import Target, ValueType, register
+from kvstore.errors import FormatError
 from kvstore.numbers import format_double
 
 # Members up to which sorting on first need is cheaper than keeping order from the start.
@@ -162,6 +164,31 @@ def _check(value: ZSet) -> None:
     assert value.wide or all(score or str(score) == "0.0" for score in value.scores.values())
 
 
+def _dump(value: ZSet, target: Target, compress: bool = False) -> Iterable[bytes]:
+    return pieces_of(length_of(len(value.scores)), value.scores.items(), scored_of, compress)
+
+
+def _load_with(score_of: Callable[[Reader], float], size: int) -> Callable[[Reader, Limits], ZSet]:
+    """The loader of members each followed by a score of at least ``size`` bytes."""
+
+    def load(reader: Reader, limits: Limits) -> ZSet:
+        start = reader.pos
+        count = reader.count(1 + size)
+        string = reader.string
+        return made_of({string(): score_of(reader) for _ in range(count)}, count, limits, start)
+
+    return load
+
+
+def made_of(scores: dict[bytes, float], count: int, limits: Limits, start: int) -> ZSet:
+    """The set of ``count`` members that were read from ``start`` on. Raises FormatError."""
+    if len(scores) != count:
+        raise FormatError("a member comes twice", start)
+    if not all(score == score for score in scores.values()):
+        raise FormatError("a score is not a number", start)
+    return ZSet.sized(scores, limits)
+
+
 register(
     ZSet,
     ValueType(
@@ -173,5 +200,8 @@ register(
         digest=lambda value: frozenset(value.scores.items()),
         effort=lambda value: len(value.scores) if value.wide else 1,
         check=_check,
+        rdb_type=lambda value, target: 5,
+        dump=_dump,
+        loaders={3: _load_with(Reader.ascii_double, 1), 5: _load_with(Reader.double, 8)},
     ),
 )

@@ -1,0 +1,400 @@
+"""Fills an empty store from an append-only log, by running its commands.
+
+Invariants
+- Nothing of it is logged or told to anybody, and nothing expires meanwhile: time stands still long before
+  any deadline, as the log says itself when a key went. Relative times of foreign logs count from now.
+- A unit runs whole or not at all. Only the last file that has anything in it may end within a command or a
+  unit; it is then cut there. Whatever else is wrong is refused, and nothing on the disk is changed.
+
+Costs: a short command about 2 µs. Memory beside the data: a window of 1 MB, and a large command once more.
+
+Must not know: how logs are written. Alone in this package it knows the command table.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kvstore.commands.hub import Hub
+from kvstore.commands.kinds import TREE2
+from kvstore.commands.registry import COMMANDS, Argv, CommandRejected
+from kvstore.commands.session import Session
+from kvstore.engine.context import Context
+from kvstore.errors import FormatError, StoreError
+from kvstore.numbers import parse_int
+from kvstore.persist.fs import Content, FileSystem, failed
+from kvstore.persist.manifest import LogFile, Manifest, read_manifest, write_manifest
+from kvstore.persist.rdb_load import library_name, load_rdb
+from kvstore.persist.requests import Torn, read_commands
+
+log = logging.getLogger("kvstore")
+
+# Before every deadline that a command may name.
+_LONG_AGO: Final = -(1 << 63)
+# Bytes between two tellings of how far it has come.
+_STEP: Final = 1 << 18
+_RDB: Final = (b"REDIS", b"VALKEY")
+
+Run = Callable[[Session, Argv], Any]
+Steps = Generator[int, None, None]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was found."""
+
+    commands: int = 0
+    units: int = 0
+    bytes: int = 0  # of the files that were read
+    cut: int = 0  # of them, bytes that were cut off
+
+
+def load_log(
+    ctx: Context, fs: FileSystem, directory: str, name: str, *, single: str | None, load_truncated: bool
+) -> Generator[int, None, Replayed]:
+    """Read the log ``name`` in ``directory`` into an empty store. Yields bytes done from time to time.
+
+    ``single``: where a log of versions before 7 may be, one file, which is then moved into the directory as
+    the base. ``load_truncated``: whether a torn end is cut off, or refused. Raises PersistenceError and
+    FormatError, whose texts name file and offset.
+    """
+    manifest = read_manifest(fs, directory, name) or _adopt(fs, directory, name, single)
+    _finish_adoption(fs, directory, name, single, manifest)
+    replay = Replay(ctx)
+    found = replay.found
+    contents = [
+        (path, _content(fs, path)) for path in (os.path.join(directory, each.name) for each in manifest.files)
+    ]
+    last = max((at for at, (_, content) in enumerate(contents) if len(content)), default=-1)
+    for at, (path, content) in enumerate(contents):
+        try:
+            yield from replay.file(content, path)
+        except Torn as torn:
+            if at != last or not load_truncated:
+                raise _ends_early(path, torn.offset) from None
+            _cut(fs, path, torn.offset, len(content))
+            found.cut = len(content) - torn.offset
+        found.bytes += len(content)
+    return found
+
+
+def _content(fs: FileSystem, path: str) -> Content:
+    try:
+        return fs.read(path)
+    except OSError as error:
+        raise failed("read", path, error) from error
+
+
+def _ends_early(path: str, offset: int) -> FormatError:
+    return FormatError(
+        f"Unexpected end of file reading the append only file {path}: what begins at offset {offset} is not whole. "
+        "'kvstore check --fix' cuts it off after making a copy; aof-load-truncated yes cuts it off if it is the last file"
+    )
+
+
+def _cut(fs: FileSystem, path: str, offset: int, size: int) -> None:
+    log.warning(
+        "The append only file %s ends within a command or transaction: %d bytes from offset %d on are cut off",
+        *(path, size - offset, offset),
+    )
+    try:
+        file = fs.append(path)
+        try:
+            file.truncate(offset)
+            file.sync()
+        finally:
+            file.close()
+    except OSError as error:
+        raise failed("cut", path, error) from error
+
+
+# -- an old log of one file ------------------------------------------------------------------------------
+
+
+def _adopt(fs: FileSystem, directory: str, name: str, single: str | None) -> Manifest:
+    """Have an old log of one file be the base of a new one; the file is moved when it is named."""
+    if single is None or not fs.exists(single):
+        return Manifest()
+    manifest = Manifest(LogFile(name, 1, "b"))
+    write_manifest(fs, directory, name, manifest)
+    return manifest
+
+
+def _finish_adoption(
+    fs: FileSystem, directory: str, name: str, single: str | None, manifest: Manifest
+) -> None:
+    """Move the old log to where its manifest says that it is, also after a crash in between."""
+    base = manifest.base
+    if base is None or base.name != name or single is None:
+        return
+    path = os.path.join(directory, name)
+    try:
+        if fs.exists(path) or not fs.exists(single):
+            return
+        fs.rename(single, path)
+        fs.sync_dir(directory)
+        fs.sync_dir(os.path.dirname(single) or ".")
+    except OSError as error:
+        raise failed("move", single, error) from error
+    log.info("The append only file %s is now the base of the log in %s", single, directory)
+
+
+# -- running ---------------------------------------------------------------------------------------------
+
+
+class Replay:
+    """Runs files of commands against one store."""
+
+    def __init__(self, ctx: Context):
+        self.found = Replayed()
+        self._ctx = ctx
+        self._session = Session(Hub(ctx), TREE2)
+        self._runs = _Runs(self)
+        self._unit: list[tuple[int, Argv]] | None = None
+
+    def file(self, content: Content, path: str) -> Steps:
+        """Run a file: commands, perhaps behind an RDB. Raises Torn, FormatError."""
+        start = 0
+        done = self.found.bytes
+        self._session.db = self._ctx.database(0)
+        if content[:5] in _RDB or content[:6] in _RDB:
+            loading = load_rdb(self._ctx, content, path=path, now_ms=None)
+            while True:
+                try:
+                    yield done + next(loading)
+                except StopIteration as end:
+                    start = end.value.end
+                    break
+        yield from self._commands(content, path, start)
+
+    def _commands(self, content: Content, path: str, start: int) -> Steps:
+        """Run commands from an offset on; the store is quiet except between two steps."""
+        done, told, run = self.found.bytes, start, self._run
+        commands = read_commands(content, start)
+        unit_at = pos = start
+        quiet = _Quiet(self._ctx)
+        quiet.begin()
+        try:
+            for stop, argv in commands:
+                if self._unit is None:
+                    unit_at = pos
+                run(argv, path, pos)
+                pos = stop
+                if pos - told >= _STEP:
+                    told = pos
+                    quiet.end()
+                    yield done + pos
+                    quiet.begin()
+        except Torn as torn:
+            raise Torn(unit_at if self._unit is not None else torn.offset) from None
+        except FormatError as error:
+            if path in error.text:
+                raise
+            raise FormatError(
+                f"Bad file format reading the append only file {path}: {error.text}", error.offset
+            ) from None
+        finally:
+            in_unit, self._unit = self._unit is not None, None
+            quiet.end()
+        if in_unit:
+            raise Torn(unit_at)
+
+    def _run(self, argv: Argv, path: str, at: int) -> None:
+        """Run a command, or keep it for the end of its unit."""
+        run = self._runs[argv[0]]
+        unit = self._unit
+        if run is _multi:
+            if unit is not None:
+                raise FormatError(f"{path}: MULTI within MULTI", at)
+            self._unit = []
+        elif run is _exec:
+            if unit is None:
+                raise FormatError(f"{path}: EXEC without MULTI", at)
+            self._unit = None
+            self.found.units += 1
+            for where, words in unit:
+                self._call(self._runs[words[0]], words, path, where)
+        elif unit is not None:
+            unit.append((at, argv))
+        else:
+            self._call(run, argv, path, at)
+
+    def _call(self, run: Run, argv: Argv, path: str, at: int) -> None:
+        self.found.commands += 1
+        try:
+            run(self._session, argv)
+        except CommandRejected as error:
+            raise FormatError(f"{path}: {error}", at) from None
+        except StoreError as error:
+            log.warning("%s: a command at offset %d answers %s", path, at, error)
+
+    # What follows is called by name, from a log.
+
+    def select(self, session: Session, argv: Argv) -> None:
+        number = parse_int(argv[1]) if len(argv) == 2 else None
+        if number is None or not 0 <= number < self._ctx.count:
+            raise CommandRejected(f"there is no database to SELECT among {self._ctx.count}: {argv[1:]!r}")
+        session.db = self._ctx.database(number)
+
+    def function(self, session: Session, argv: Argv) -> None:
+        """FUNCTION LOAD, DELETE and FLUSH: libraries are kept as they are."""
+        what = argv[1].upper() if len(argv) > 1 else b""
+        libraries = self._ctx.libraries
+        if what == b"LOAD":
+            libraries[library_name(argv[-1], 0)] = argv[-1]
+        elif what == b"DELETE" and len(argv) == 3:
+            libraries.pop(argv[2], None)
+        elif what == b"FLUSH":
+            libraries.clear()
+        else:
+            raise CommandRejected(f"a log cannot have FUNCTION {what.decode('latin-1')}")
+
+
+class _Quiet:
+    """Takes the listeners away and stops the time, while commands of a log run."""
+
+    def __init__(self, ctx: Context):
+        self._ctx = ctx
+        self._listeners: list[Any] = []
+        self._frozen: int | None = None
+
+    def begin(self) -> None:
+        ctx = self._ctx
+        self._listeners, self._frozen = ctx.listeners, ctx.frozen
+        for listener in self._listeners:
+            ctx.unlisten(listener)
+        ctx.frozen = _LONG_AGO
+
+    def end(self) -> None:
+        ctx = self._ctx
+        ctx.frozen = self._frozen
+        for listener in reversed(self._listeners):
+            ctx.listen(listener)
+        self._listeners = []
+
+
+class _Runs(dict[bytes, Run]):
+    """What to do for a command's name, however it is spelled; filled on first use of a name."""
+
+    def __init__(self, replay: Replay):
+        super().__init__()
+        self._own: dict[str, Run] = {
+            "MULTI": _multi,
+            "EXEC": _exec,
+            "SELECT": replay.select,
+            "FUNCTION": replay.function,
+        }
+        self._now = replay._ctx.clock.now_ms
+
+    def __missing__(self, name: bytes) -> Run:
+        upper = name.upper().decode("latin-1")
+        run = self._own.get(upper) or self._compiled(upper)
+        self[name] = run
+        return run
+
+    def _compiled(self, upper: str) -> Run:
+        command = COMMANDS.get(upper)
+        if command is None:
+            return _unknown
+        if command.subcommands and command.arity != -1:
+            return _dispatched
+        run = command.compile(TREE2)
+        absolute = _RELATIVE.get(upper)
+        if absolute is None:
+            return run
+        now = self._now
+        return lambda session, argv: run_absolute(session, argv, run, absolute, now)
+
+
+def run_absolute(session: Session, argv: Argv, run: Run, absolute: Any, now: Callable[[], int]) -> Any:
+    """Run a command whose times may be relative, which count from the time at which it is read."""
+    words = absolute(argv, now())
+    if words[0] is not argv[0]:
+        run = COMMANDS[words[0].decode()].compile(TREE2)
+    return run(session, words)
+
+
+def _multi(session: Session, argv: Argv) -> None:
+    raise AssertionError("handled by Replay")
+
+
+def _exec(session: Session, argv: Argv) -> None:
+    raise AssertionError("handled by Replay")
+
+
+def _unknown(session: Session, argv: Argv) -> None:
+    raise CommandRejected(
+        f"Unknown command '{argv[0][:64].decode('utf-8', 'replace')}' reading the append only file"
+    )
+
+
+def _dispatched(session: Session, argv: Argv) -> Any:
+    """A command with subcommands, such as SCRIPT."""
+    command = COMMANDS[argv[0].upper().decode("latin-1")]
+    found = command.subcommands.get(argv[1].upper().decode("latin-1")) if len(argv) > 1 else None
+    if found is None:
+        return _unknown(session, argv)
+    return found.compile(TREE2)(session, argv)
+
+
+# -- relative times of foreign logs ------------------------------------------------------------------------
+
+
+def _expire(to: bytes, unit_ms: int) -> Callable[[Argv, int], Argv]:
+    """EXPIRE and its kin: the time is the third word."""
+
+    def absolute(argv: Argv, now: int) -> Argv:
+        amount = parse_int(argv[2]) if len(argv) > 2 else None
+        if amount is None:
+            return argv
+        return [to, argv[1], b"%d" % (now + amount * unit_ms), *argv[3:]]
+
+    return absolute
+
+
+def _setex(unit_ms: int) -> Callable[[Argv, int], Argv]:
+    def absolute(argv: Argv, now: int) -> Argv:
+        amount = parse_int(argv[2]) if len(argv) == 4 else None
+        if amount is None:
+            return argv
+        return [b"SET", argv[1], argv[3], b"PXAT", b"%d" % (now + amount * unit_ms)]
+
+    return absolute
+
+
+def _option(first: int) -> Callable[[Argv, int], Argv]:
+    """SET and GETEX: EX or PX somewhere from the word ``first`` on."""
+
+    def absolute(argv: Argv, now: int) -> Argv:
+        for at in range(first, len(argv) - 1):
+            unit_ms = _UNITS.get(argv[at].upper())
+            if unit_ms and (amount := parse_int(argv[at + 1])) is not None:
+                return [*argv[:at], b"PXAT", b"%d" % (now + amount * unit_ms), *argv[at + 2 :]]
+        return argv
+
+    return absolute
+
+
+def _restore(argv: Argv, now: int) -> Argv:
+    amount = parse_int(argv[2]) if len(argv) > 3 else None
+    if not amount or any(word.upper() == b"ABSTTL" for word in argv[4:]):
+        return argv
+    return [*argv[:2], b"%d" % (now + amount), *argv[3:], b"ABSTTL"]
+
+
+_UNITS: Final = {b"EX": 1000, b"PX": 1}
+_RELATIVE: Final[dict[str, Callable[[Argv, int], Argv]]] = {
+    "EXPIRE": _expire(b"PEXPIREAT", 1000),
+    "PEXPIRE": _expire(b"PEXPIREAT", 1),
+    "HEXPIRE": _expire(b"HPEXPIREAT", 1000),
+    "HPEXPIRE": _expire(b"HPEXPIREAT", 1),
+    "SETEX": _setex(1000),
+    "PSETEX": _setex(1),
+    "SET": _option(3),
+    "GETEX": _option(2),
+    "RESTORE": _restore,
+}

@@ -1,0 +1,143 @@
+"""Reads the commands of an append-only file, and where each begins.
+
+Invariant: nothing is reserved because the file claims a size; what ends within a command or comment, or goes
+on with zero bytes where one should begin, is ``Torn``, as files are after a crash; all else that is wrong is
+a FormatError. Both say where the last whole command ends.
+
+Costs: about 1 µs a short command, 2 to 3 µs one whose words hold line ends.
+
+Must not know: what commands do, where files are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from kvstore.errors import FormatError
+from kvstore.persist.fs import Content
+
+# Bytes read at a time.
+_WINDOW: Final = 1 << 20
+# Words of a command and bytes of a word that a real server takes.
+_MOST_WORDS: Final = 1 << 20
+_LONGEST_WORD: Final = 512 << 20
+# A header is a mark, digits and a line end; longer ones are none.
+_HEADER_BYTES: Final = 24
+# Headers that are recognised at a glance.
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 257)}
+_SIZES: Final = [b"$%d" % size for size in range(4096)]
+
+
+class Torn(Exception):
+    """The file ends within what begins at ``offset``."""
+
+    def __init__(self, offset: int):
+        super().__init__(f"the file ends within what begins at offset {offset}")
+        self.offset = offset
+
+
+def read_commands(content: Content, start: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Each command from ``start`` on, with the offset behind it. Raises Torn, FormatError. O(n)."""
+    pos, end, window = start, len(content), _WINDOW
+    while pos < end:
+        data = content[pos : pos + window]
+        before = pos
+        try:
+            for stop, words in _in_window(data, before):
+                pos = before + stop
+                if words:
+                    yield pos, words
+        except FormatError as error:
+            at = error.offset
+            if at is not None and content[at : at + 1] == b"\0":
+                # The file had grown on the disk before what belongs here was written.
+                raise Torn(pos) from None
+            raise
+        if pos > before:
+            window = _WINDOW
+        elif before + len(data) >= end:
+            raise Torn(pos)
+        else:  # what is first in the window is larger than it
+            window *= 2
+
+
+def _in_window(data: bytes, base: int) -> Iterator[tuple[int, list[bytes]]]:
+    """The whole commands in a window that begins at the offset ``base`` of the file, a comment being one
+    without words; with each the position behind it."""
+    lines = data.split(b"\r\n")
+    last, at, pos = len(lines) - 1, 0, 0
+    counts, sizes = _COUNTS, _SIZES
+    try:
+        while at < last:
+            count = counts.get(lines[at])
+            if count is None:
+                if lines[at][:1] != b"#":
+                    break
+                # A comment may end with a bare LF, and what follows be on the same line.
+                stop = data.find(b"\n", pos) + 1
+                if stop != pos + len(lines[at]) + 2:
+                    break
+                at += 1
+                pos = stop
+                yield pos, []
+                continue
+            stop = at + 1 + 2 * count
+            if stop > last:
+                break
+            words = lines[at + 2 : stop : 2]
+            if lines[at + 1 : stop : 2] != [sizes[len(word)] for word in words]:
+                break
+            for line in lines[at:stop]:
+                pos += len(line) + 2
+            at = stop
+            yield pos, words
+    except IndexError:  # a word longer than the table of sizes
+        pass
+    # The rest one by one: a word holds line ends, or is long, or something is wrong.
+    while pos < len(data):
+        found = _one(data, pos, base)
+        if found is None:
+            return
+        pos, words = found
+        yield pos, words
+
+
+def _one(data: bytes, pos: int, base: int) -> tuple[int, list[bytes]] | None:
+    """The command or comment at ``pos``, behind the position where it ends; None: the window ends first."""
+    start = pos
+    if data[pos : pos + 1] == b"#":
+        stop = data.find(b"\n", pos) + 1
+        return (stop, []) if stop else None
+    count, pos = _number(data, pos, b"*", base)
+    if count is None:
+        return None
+    if not 1 <= count <= _MOST_WORDS:
+        raise FormatError(f"a command of {count} words", base + start)
+    words: list[bytes] = []
+    for _ in range(count):
+        size, pos = _number(data, pos, b"$", base)
+        if size is None:
+            return None
+        if not 0 <= size <= _LONGEST_WORD:
+            raise FormatError(f"a word of {size} bytes", base + pos)
+        stop = pos + size
+        if data[stop : stop + 2] != b"\r\n":
+            if stop + 2 <= len(data):
+                raise FormatError("no line end behind a word", base + stop)
+            return None
+        words.append(data[pos:stop])
+        pos = stop + 2
+    return pos, words
+
+
+def _number(data: bytes, pos: int, mark: bytes, base: int) -> tuple[int | None, int]:
+    """The number of a header and the position behind it; None where the window ends within the header."""
+    head = data[pos : pos + _HEADER_BYTES]
+    line, ending, _ = head.partition(b"\r\n")
+    if line[:1] == mark and line[1:].isdigit() and ending:
+        return int(line[1:]), pos + len(line) + 2
+    short = len(head) < _HEADER_BYTES and not ending
+    if short and (not line or (line[:1] == mark and (line[1:].rstrip(b"\r") or b"0").isdigit())):
+        return None, pos
+    raise FormatError(f"{mark.decode()} and a number are expected, and {head[:8]!r} is there", base + pos)
