@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kvstore.commands.config import Config
     from kvstore.net.server import Server
 
+# How often clients are answered while the store is being filled.
+_SERVE_EACH_S = 0.01
 USAGE = """\
 usage: kvstore serve [FILE] [--directive VALUE ...] [--unix PATH] [--port N] [-]
        kvstore check PATH [--fix]
@@ -90,6 +92,7 @@ def serve(args: Sequence[str]) -> int:
 
 def _serve(config: Config, background: object) -> int:
     from kvstore.commands.config import ConfigError
+    from kvstore.errors import StoreError
     from kvstore.net import process
     from kvstore.net.listener import ListenError
     from kvstore.net.log import LOGGER, start_logging
@@ -119,6 +122,14 @@ def _serve(config: Config, background: object) -> int:
         LOGGER.warning("%s", error)
         print(error, file=sys.stderr)
         return 1
+    process.handle_signals(server.stop)
+    try:
+        _load(server)
+    except (StoreError, OSError) as error:
+        LOGGER.warning("Fatal: %s. It is left as it is, and the server does not start.", error)
+        print(error, file=sys.stderr)
+        server.close()
+        return 1
     _run(server, background)
     if has_pid_file:
         LOGGER.info("Removing the pid file.")
@@ -126,6 +137,23 @@ def _serve(config: Config, background: object) -> int:
             os.unlink(pid_file)
     LOGGER.info("kvstore is now ready to exit, bye bye...")
     return 0
+
+
+def _load(server: Server) -> None:
+    """Fill the store from its files, and tell clients meanwhile that it is being done."""
+    import time
+
+    from kvstore.keeping import Keeper
+
+    keeper = Keeper(server)
+    turned = time.monotonic()
+    for _ in keeper.load():
+        now = time.monotonic()
+        if now - turned > _SERVE_EACH_S:
+            server.loop.turn(0)
+            turned = time.monotonic()
+            if server.loop.is_stopping:
+                return
 
 
 def _make_room(server: Server) -> None:
@@ -148,11 +176,8 @@ def _run(server: Server, background: object) -> None:
     from kvstore.net import process
     from kvstore.net.log import LOGGER
 
-    process.handle_signals(lambda name: server.stop(name))
     process.calm_collector()
     LOGGER.info("Server initialized")
-    if server.config["save"]:
-        LOGGER.info("Nothing is saved: this version has no snapshots, whatever 'save' says.")
     for kind in server.listeners:
         LOGGER.info("Ready to accept connections %s", kind)
     LOGGER.info("%s", server.how_to_connect())
@@ -162,7 +187,10 @@ def _run(server: Server, background: object) -> None:
     if isinstance(background, process.Background):
         background.ready()
     try:
-        server.run()
+        if server.loop.is_stopping:  # it was told to while it loaded
+            server.close()
+        else:
+            server.run()
     finally:
         if supervised:
             process.notify_supervisor("STOPPING=1")

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvstore.commands import settings
 from kvstore.commands.config import Config
-from kvstore.errors import StoreError
+from kvstore.errors import PersistenceError, StoreError
+from kvstore.keeping import Keeper
 from kvstore.net.server import Server
+from kvstore.persist.settings import Settings
 from kvstore.store import Store
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class ServerThread:
     def __init__(self, config: Config, store: Store, free_port: bool):
         self.store = store
         self._server = Server(store.ctx, config)
+        keeper = Keeper(self._server)
         store.join(self._server.hub)
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
@@ -40,6 +43,9 @@ class ServerThread:
         self._lock = threading.Lock()  # between close() and call(): nothing is asked of a loop that is gone
         self._asked: set[Future[Any]] = set()
         try:
+            _refuse_mixture(store, keeper.settings)
+            for _ in keeper.load():
+                pass
             if free_port:
                 config.values["port"] = self._server.listen_tcp(config["bind"][0], 0)
             if not free_port or config["unixsocket"] or config["tls-port"]:
@@ -140,9 +146,11 @@ class ServerThread:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(self._run_unit(fn))
+                result = self._run_unit(fn)
             except BaseException as error:
                 future.set_exception(error)
+            else:
+                self._server.loop.settled.append(lambda safe: _settle(future, result, safe))
 
         with self._lock:
             if self._done.is_set():
@@ -169,6 +177,22 @@ class ServerThread:
             self._server.hub.settle()
 
 
+def _settle(future: Future[Result], result: Result, safe: bool) -> None:
+    """Give a result away, once what the call wrote is as safe as it is to be."""
+    if safe:
+        future.set_result(result)
+    else:
+        future.set_exception(PersistenceError("what the call wrote could not be logged"))
+
+
+def _refuse_mixture(store: Store, settings: Settings) -> None:
+    """A store that has data already cannot be filled from files. Raises StoreError."""
+    found = [path for path in (settings.rdb_path, settings.log_dir) if os.path.exists(path)]
+    keeps = settings.save or settings.appendonly
+    if keeps and found and any(db._data for db in store.ctx.databases.values()):
+        raise StoreError(f"the store has data already, and so has {found[0]}: one of them would be lost")
+
+
 def serve(
     unix: str | os.PathLike[str] | None = None,
     port: int | None = None,
@@ -193,6 +217,7 @@ def serve(
     if store is not None:
         settings.adopt(config, store.ctx)
     config.assign("bind", "127.0.0.1")
+    config.assign("save", "")  # a program's working directory is not ours to write to, unless it says so
     for name, value in directives.items():
         config.assign(name, value)
     free_port = port == 0 or (port is None and unix is None and "port" not in directives)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from kvstore.engine.context import Context
-from kvstore.errors import FormatError, PersistenceError, StoreError, err
+from kvstore.errors import FormatError, PersistenceError, ResponseError, StoreError, err
 from kvstore.persist.aof import AppendLog
 from kvstore.persist.figures import Figures, JobFigures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
@@ -164,7 +164,7 @@ class Files:
         except (StoreError, OSError) as error:
             log.warning("%s", error)
             self._end_save(False)
-            raise err("") from error  # as the servers word it
+            raise ResponseError("ERR") from error  # as the servers word it
         self._job_changes = self._changes()
         self._end_save(True)
         log.info("DB saved on disk")

@@ -1,0 +1,347 @@
+"""A server that keeps its data: stopped, killed and started again, saved under load, loading while clients
+ask, its files read by real servers and theirs by it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+import kvstore
+from kvstore.errors import PersistenceError
+from tests import servers
+from tests.conftest import require
+from tests.servers import Server
+from tests.test_persistence_commands import figure, wait_for
+
+SAVING = {"save": "3600 1", "enable-debug-command": "yes"}
+LOGGING = {"appendonly": "yes", "enable-debug-command": "yes"}
+# A script that goes on for long after it has written.
+SLOW = 'redis.call("SET", "half", "1") local i = 0 while i < 1e10 do i = i + 1 end redis.call("SET", "other", "1")'
+
+
+def fill(server: Server) -> None:
+    with server.client() as client:
+        client.call("SET", "s", "v")
+        client.call("RPUSH", "l", "1", "2", "3")
+        client.call("HSET", "h", "f", "1", "g", "2")
+        client.call("ZADD", "z", "1.5", "a")
+        client.call("SADD", "set", "1", "2")
+        client.call("SET", "t", "v", "PXAT", "33177117420000")
+        client.call("SELECT", "3")
+        client.call("SET", "elsewhere", "1")
+
+
+def digest(server: Server) -> list[object]:
+    """All that ``fill`` made, as the server answers it."""
+    with server.client() as client:
+        found: list[object] = [
+            client.call(*words)
+            for words in (
+                *(("GET", "s"), ("LRANGE", "l", "0", "-1"), ("HGET", "h", "f"), ("HGET", "h", "g")),
+                *(("ZSCORE", "z", "a"), ("SISMEMBER", "set", "2"), ("PEXPIRETIME", "t"), ("DBSIZE",)),
+            )
+        ]
+        client.call("SELECT", "3")
+        return [*found, client.call("GET", "elsewhere")]
+
+
+# -- stopped and started -----------------------------------------------------------------------------------
+
+
+def test_what_was_there_at_the_end_is_there_at_the_next_start() -> None:
+    with servers.running("kvstore", options=SAVING) as server:
+        fill(server)
+        before = digest(server)
+        assert server.stop() == 0
+        assert (server.directory / "dump.rdb").exists()
+        server.restart()
+        assert digest(server) == before
+        assert "DB loaded from disk" in server.log()
+
+
+def test_a_killed_server_with_a_log_has_what_was_acknowledged() -> None:
+    with servers.running("kvstore", options={**LOGGING, "appendfsync": "always"}) as server:
+        fill(server)
+        before = digest(server)
+        server.kill()
+        server.restart()
+        assert digest(server) == before
+        with server.client() as client:
+            assert client.call("DEBUG", "LOADAOF") == b"+OK\r\n"
+        assert digest(server) == before
+
+
+def test_a_log_turned_on_later_has_what_was_there_before() -> None:
+    with servers.running("kvstore") as server:
+        fill(server)
+        with server.client() as client:
+            assert client.call("CONFIG", "SET", "appendonly", "yes") == b"+OK\r\n"
+            client.call("SET", "after", "1")
+            wait_for(lambda: figure(server, "aof_rewrite_in_progress") == "0")
+            assert figure(server, "aof_enabled") == "1"
+            assert client.call("WAITAOF", "1", "0", "0") == b"*2\r\n:1\r\n:0\r\n"
+        before = digest(server)
+        server.kill()
+        server.argv += ["--appendonly", "yes"]
+        server.restart()
+        assert digest(server) == before
+
+
+def test_flushall_leaves_no_snapshot_that_brings_the_data_back() -> None:
+    with servers.running("kvstore", options=SAVING) as server:
+        fill(server)
+        with server.client() as client:
+            client.call("SAVE")
+            client.call("FLUSHALL")
+        server.kill()
+        server.restart()
+        with server.client() as client:
+            assert client.call("DBSIZE") == b":0\r\n"
+
+
+def test_a_file_that_cannot_be_read_stops_the_start_and_is_left_alone() -> None:
+    with servers.running("kvstore", options=SAVING) as server:
+        fill(server)
+        server.stop()
+        path = server.directory / "dump.rdb"
+        broken = path.read_bytes()[:-20]
+        path.write_bytes(broken)
+        server.restart(wait=False)
+        assert server.process.wait(20) == 1
+        assert str(path) in server.log() and "at offset" in server.log()
+        assert path.read_bytes() == broken
+
+
+# -- SHUTDOWN ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "saved"),
+    [
+        (("SHUTDOWN",), SAVING, True),
+        (("SHUTDOWN", "NOSAVE"), SAVING, False),
+        (("SHUTDOWN",), {}, False),
+        (("SHUTDOWN", "SAVE"), {}, True),
+    ],
+)
+def test_shutdown_saves_as_it_is_told_to(
+    words: tuple[str, ...], options: dict[str, str], saved: bool
+) -> None:
+    with servers.running("kvstore", options=options) as server, server.client() as client:
+        client.call("SET", "a", "1")
+        client.send(*words)
+        assert client.at_end()
+        assert server.process.wait(10) == 0
+        assert (server.directory / "dump.rdb").exists() == saved
+
+
+def test_force_ends_a_server_that_cannot_save() -> None:
+    options = {**SAVING, "enable-protected-configs": "yes"}
+    with servers.running("kvstore", options=options) as server, server.client() as client:
+        gone = server.directory / "gone"
+        gone.mkdir()
+        client.call("CONFIG", "SET", "dir", str(gone))
+        shutil.rmtree(gone)
+        assert client.call("SHUTDOWN") == b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n"
+        server.process.terminate()
+        time.sleep(0.3)
+        assert client.call("GET", "a") == b"$-1\r\n"
+        client.send("SHUTDOWN", "FORCE")
+        assert client.at_end()
+        assert server.process.wait(10) == 0
+
+
+def test_signals_end_the_server_as_the_directives_say() -> None:
+    with servers.running("kvstore", options={**SAVING, "shutdown-on-sigterm": "nosave"}) as server:
+        fill(server)
+        assert server.stop() == 0
+        assert not (server.directory / "dump.rdb").exists()
+        server.argv += ["--shutdown-on-sigint", "save", "--save", ""]
+        server.restart()
+        fill(server)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert (server.directory / "dump.rdb").exists()
+
+
+def _busy(server: Server) -> socket.socket:
+    client = server.client()
+    client.send("EVAL", SLOW, "0")
+    wait_for(lambda: server.client().call("PING").startswith(b"-BUSY"))
+    return client.sock
+
+
+def test_half_a_script_is_not_logged_when_the_server_ends() -> None:
+    options = {**LOGGING, "appendfsync": "always", "busy-reply-threshold": "50"}
+    with servers.running("kvstore", options=options) as server:
+        with server.client() as client:
+            client.call("SET", "before", "1")
+        sock = _busy(server)
+        assert server.stop() == 0
+        sock.close()
+        server.restart()
+        with server.client() as client:
+            assert client.call("KEYS", "*") == b"*1\r\n$6\r\nbefore\r\n"
+
+
+def test_half_a_script_is_not_saved_by_shutdown_nosave() -> None:
+    with servers.running("kvstore", options={**SAVING, "busy-reply-threshold": "50"}) as server:
+        sock = _busy(server)
+        with server.client() as client:
+            assert client.call("SHUTDOWN").startswith(b"-BUSY")
+            client.send("SHUTDOWN", "NOSAVE")
+            assert client.at_end()
+        assert server.process.wait(10) == 0
+        sock.close()
+        assert not (server.directory / "dump.rdb").exists()
+
+
+# -- under load ----------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_under_load_has_the_data_of_its_beginning() -> None:
+    with (
+        servers.running("kvstore", options={"enable-debug-command": "yes"}) as server,
+        server.client() as client,
+    ):
+        client.call("DEBUG", "POPULATE", "100000")
+        assert client.call("BGSAVE") == b"+Background saving started\r\n"
+        assert figure(server, "rdb_bgsave_in_progress") == "1"
+        assert figure(server, "current_save_keys_total") == "100000"
+        assert client.call("BGSAVE") == b"-ERR Background save already in progress\r\n"
+        assert client.call("BGREWRITEAOF") == b"+Background append only file rewriting scheduled\r\n"
+        slowest = 0.0
+        changed = 0
+        while figure(server, "rdb_bgsave_in_progress") == "1":
+            started = time.monotonic()
+            client.call("SET", f"key:{changed}", "changed")
+            slowest = max(slowest, time.monotonic() - started)
+            changed += 1
+        assert changed > 10 and slowest < 0.5
+        assert figure(server, "rdb_last_bgsave_status") == "ok"
+        wait_for(lambda: figure(server, "aof_rewrites") == "1")
+        server.kill()
+        server.restart()
+        assert client_call(server, "DBSIZE") == b":100000\r\n"
+        assert client_call(server, "GET", "key:0") == b"$7\r\nvalue:0\r\n"
+
+
+def client_call(server: Server, *words: str) -> bytes:
+    with server.client() as client:
+        return client.call(*words)
+
+
+def test_a_save_point_that_is_reached_begins_a_snapshot() -> None:
+    with servers.running("kvstore", options={"save": "1 3"}) as server, server.client() as client:
+        for number in range(3):
+            client.call("SET", str(number), "v")
+        wait_for(lambda: (server.directory / "dump.rdb").exists())
+        wait_for(lambda: figure(server, "rdb_changes_since_last_save") == "0")
+
+
+def test_a_long_load_is_told_to_clients() -> None:
+    options = {**SAVING, "requirepass": ""}
+    with servers.running("kvstore", options=options) as server:
+        with server.client() as client:
+            client.call("DEBUG", "POPULATE", "300000")
+        server.stop()
+        (server.directory / "s").unlink(missing_ok=True)
+        server.restart(wait=False)
+        seen: list[bytes] = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                with server.client() as client:
+                    seen.append(client.call("PING"))
+                    if seen[-1].startswith(b"-LOADING"):
+                        assert client.call("GET") == b"-ERR wrong number of arguments for 'get' command\r\n"
+                        assert client.call("CONFIG", "SET", "appendonly", "yes").startswith(
+                            (b"-LOADING", b"+OK")
+                        )
+                        assert b"loading:" in client.call("INFO", "persistence")
+                        assert client.call("MULTI") == b"+OK\r\n"
+            except OSError:
+                time.sleep(0.002)
+            if seen and seen[-1] == b"+PONG\r\n":
+                break
+        assert seen[0] == b"-LOADING Redis is loading the dataset in memory\r\n"
+        assert client_call(server, "DBSIZE") == b":300000\r\n"
+
+
+def test_a_server_may_be_stopped_while_it_loads() -> None:
+    with servers.running("kvstore", options=SAVING) as server:
+        with server.client() as client:
+            client.call("DEBUG", "POPULATE", "300000")
+        server.stop()
+        size = (server.directory / "dump.rdb").stat().st_size
+        (server.directory / "s").unlink(missing_ok=True)
+        server.restart(wait=False)
+        wait_for(lambda: (server.directory / "s").exists())
+        assert server.stop() == 0
+        assert (server.directory / "dump.rdb").stat().st_size == size
+
+
+# -- real servers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"save": "3600 1"}, {"appendonly": "yes", "appendfsync": "always"}])
+@pytest.mark.parametrize(("ours_first", "kind"), [(True, "redis"), (False, "redis"), (True, "valkey")])
+def test_files_go_to_real_servers_and_back(options: dict[str, str], ours_first: bool, kind: str) -> None:
+    require(kind)
+    first, second = ("kvstore", kind) if ours_first else (kind, "kvstore")
+    with servers.running(first, options=options) as one:
+        fill(one)
+        before = digest(one)
+        one.stop()
+        with servers.running(second, options=options) as other:
+            other.stop()
+            for name in ("dump.rdb", "appendonlydir"):
+                _replace(one.directory / name, other.directory / name)
+            other.restart()
+            assert digest(other) == before
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.unlink(missing_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy(source, target)
+
+
+# -- in a program ----------------------------------------------------------------------------------------------
+
+
+def test_a_server_in_a_program_keeps_its_data_where_it_is_told_to(tmp_path: Path) -> None:
+    for run in range(3):
+        with kvstore.serve(
+            unix=tmp_path / "s", dir=tmp_path, appendonly=True, appendfsync="always"
+        ) as server:
+            assert server.call(lambda store: store.incr("runs")) == run + 1
+            with redis.Redis.from_url(server.url) as client:
+                assert client.get("runs") == b"%d" % (run + 1)
+
+
+def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
+    with (
+        kvstore.serve(unix=tmp_path / "s", dir=tmp_path, appendonly=True),
+        pytest.raises(PersistenceError, match="pid"),
+    ):
+        kvstore.serve(unix=tmp_path / "t", dir=tmp_path, appendonly=True)
+
+
+def test_a_store_with_data_is_not_mixed_with_files(tmp_path: Path) -> None:
+    with kvstore.serve(unix=tmp_path / "s", dir=tmp_path, save="3600 1") as server:
+        server.call(lambda store: store.set("a", "1"))
+    store = kvstore.Store(check_same_thread=False)
+    store.set("b", "1")
+    with pytest.raises(kvstore.StoreError, match="has data already"):
+        kvstore.serve(unix=tmp_path / "s", dir=tmp_path, save="3600 1", store=store)
