@@ -113,6 +113,8 @@ class DurableStore(Store):
         files = Files(self.ctx, settings, immediate=True)
         try:
             files.load_now()
+            # What ends a job refers to this store, and would keep it alive until somebody asks for it.
+            files.worker.drain()
         except BaseException:
             files.close(force=True)
             raise

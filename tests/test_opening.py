@@ -486,3 +486,80 @@ def test_a_running_server_has_its_directory(tmp_path: Path) -> None:
             kvstore.open(tmp_path)
         server.stop()
         kvstore.open(tmp_path).close()
+
+
+# -- a disk that is full -----------------------------------------------------------------------------------
+
+FULL = """
+import resource, sys, kvstore
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+store = kvstore.open(sys.argv[1], fsync=sys.argv[2])
+kept, refused = [], []
+limit(4000)
+for number in range(200):
+    try:
+        store.set(f"k{number}", number)
+        store.pipeline().rpush("l", number).incr("n").execute()
+        kept.append(number)
+    except kvstore.PersistenceError as error:
+        assert "cannot write" in str(error) and sys.argv[1] in str(error), error
+        refused.append(number)
+assert len(kept) > 10 and len(refused) > 10, (kept, refused)
+assert refused == list(range(len(kept), 200))
+for number in refused[1:]:  # from the second one on before anything changed
+    assert store.get(f"k{number}") is None
+assert store.get("k0") == b"0"
+limit(resource.RLIM_INFINITY)
+store.set("again", 1)
+print(len(kept), flush=True)
+import os
+if sys.argv[3] == "die":
+    os._exit(0)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "die"])
+@pytest.mark.parametrize("fsync", ["always", "no"])
+def test_a_full_disk_loses_nothing_and_is_got_over(tmp_path: Path, fsync: str, end: str) -> None:
+    done = in_process(FULL, tmp_path, fsync, end)
+    assert done.returncode == 0, done.stderr
+    kept = int(done.stdout)
+    with kvstore.open(tmp_path) as store:
+        assert store.get("again") == b"1"
+        assert store.mget([f"k{number}" for number in range(kept)]) == [
+            b"%d" % number for number in range(kept)
+        ]
+        assert store.llen("l") in (kept, kept + 1) and int(store.get("n")) == store.llen("l")
+        store.check()
+
+
+def test_a_change_is_synced_within_about_a_second_with_no_call_after_it(tmp_path: Path) -> None:
+    with kvstore.open(tmp_path, fsync="everysec") as store:
+        log = store._pulse.files.log
+        for _ in range(2):
+            store.incr("k")
+            began = time.monotonic()
+            assert log.synced < log.appended
+            while log.synced < log.appended:
+                assert time.monotonic() < began + PATIENCE
+                time.sleep(0.02)
+            # The bound is one second and the sync; the rest is for a busy machine.
+            assert time.monotonic() - began < 5
+
+
+def test_a_store_on_disk_may_be_served(tmp_path: Path) -> None:
+    redis = pytest.importorskip("redis")
+    store = kvstore.open(tmp_path, check_same_thread=False)
+    with kvstore.serve(store=store) as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.set("theirs", 1)
+            client.pipeline().incr("n").incr("n").execute()
+        server.call(lambda shared: shared.set("mine", 2))
+    store.set("after", 3)
+    store.close()
+    with kvstore.open(tmp_path) as store:
+        assert store.mget("theirs", "n", "mine", "after") == [b"1", b"2", b"2", b"3"]

@@ -19,6 +19,7 @@ Must not know: the store, commands, how a base is made.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -98,7 +99,7 @@ class AppendLog(Listener):
         self._db = -1
         self._second = 0
         self._synced_ms = 0
-        self._each_second = SecondSync(lambda: self._current) if immediate else None
+        self._each_second = SecondSync(_current_of(weakref.ref(self))) if immediate else None
 
     # -- beginning -----------------------------------------------------------------------------------
 
@@ -520,3 +521,13 @@ class AppendLog(Listener):
         current = self._current
         names = [file.name for file in self.manifest.files if current is None or file.name != current.name]
         self._older_size = sum(map(self._size, names))
+
+
+def _current_of(log: weakref.ref[AppendLog]) -> Callable[[], Increment | None]:
+    """Asks for the current increment of a log, and does not keep alive a store that nobody has any more."""
+
+    def current() -> Increment | None:
+        found = log()
+        return None if found is None else found._current
+
+    return current

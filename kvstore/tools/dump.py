@@ -143,7 +143,8 @@ class _Unchanged:
         pass
 
     def truncate(self, size: int) -> None:
-        print(f"{self.path}: a torn tail, which is left out, begins at offset {size}", file=sys.stderr)
+        text = f"{self.path}: the torn tail from offset {size} on is left out here, and left where it is there"
+        print(text, file=sys.stderr)
 
     def close(self) -> None:
         pass
