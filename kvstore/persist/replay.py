@@ -13,6 +13,7 @@ Must not know: how logs are written. Alone in this package it knows the command 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Generator
@@ -29,7 +30,7 @@ from kvstore.numbers import parse_int
 from kvstore.persist.fs import Content, FileSystem, failed
 from kvstore.persist.manifest import LogFile, Manifest, read_manifest, write_manifest
 from kvstore.persist.rdb_load import library_name, load_rdb
-from kvstore.persist.requests import Torn, read_commands
+from kvstore.persist.requests import Batch, Torn, read_commands
 
 log = logging.getLogger("kvstore")
 
@@ -154,7 +155,8 @@ class Replay:
         self._ctx = ctx
         self._session = Session(Hub(ctx), TREE2)
         self._runs = _Runs(self)
-        self._unit: list[tuple[int, Argv]] | None = None
+        self._unit: list[Argv] | None = None  # between MULTI and EXEC
+        self._unit_at = 0
 
     def file(self, content: Content, path: str) -> Steps:
         """Run a file: commands, perhaps behind an RDB. Raises Torn, FormatError."""
@@ -173,24 +175,23 @@ class Replay:
 
     def _commands(self, content: Content, path: str, start: int) -> Steps:
         """Run commands from an offset on; the store is quiet except between two steps."""
-        done, told, run = self.found.bytes, start, self._run
-        commands = read_commands(content, start)
-        unit_at = pos = start
+        done, told = self.found.bytes, start
         quiet = _Quiet(self._ctx)
         quiet.begin()
         try:
-            for stop, argv in commands:
-                if self._unit is None:
-                    unit_at = pos
-                run(argv, path, pos)
-                pos = stop
-                if pos - told >= _STEP:
-                    told = pos
+            for batch in read_commands(content, start):
+                self._run(batch, path)
+                if batch.end - told >= _STEP:
+                    told = batch.end
                     quiet.end()
-                    yield done + pos
+                    yield done + told
                     quiet.begin()
-        except Torn as torn:
-            raise Torn(unit_at if self._unit is not None else torn.offset) from None
+            if self._unit is not None:
+                raise Torn(self._unit_at)
+        except Torn:
+            if self._unit is not None:
+                raise Torn(self._unit_at) from None
+            raise
         except FormatError as error:
             if path in error.text:
                 raise
@@ -198,39 +199,43 @@ class Replay:
                 f"Bad file format reading the append only file {path}: {error.text}", error.offset
             ) from None
         finally:
-            in_unit, self._unit = self._unit is not None, None
+            self._unit = None
             quiet.end()
-        if in_unit:
-            raise Torn(unit_at)
 
-    def _run(self, argv: Argv, path: str, at: int) -> None:
-        """Run a command, or keep it for the end of its unit."""
-        run = self._runs[argv[0]]
+    def _run(self, batch: Batch, path: str) -> None:
+        """Run commands, or keep them for the end of their unit."""
+        runs, session = self._runs, self._session
+        for index, argv in enumerate(batch.commands):
+            run = runs[argv[0]]
+            if self._unit is not None or run is _multi or run is _exec:
+                self._in_unit(run, argv, path, batch, index)
+                continue
+            try:
+                run(session, argv)
+            except StoreError as error:
+                _answered(error, path, batch.offset(index))
+        self.found.commands += len(batch.commands)
+
+    def _in_unit(self, run: Run, argv: Argv, path: str, batch: Batch, index: int) -> None:
+        """MULTI, EXEC or what stands between them, whose offsets are told by their unit's."""
         unit = self._unit
         if run is _multi:
             if unit is not None:
-                raise FormatError(f"{path}: MULTI within MULTI", at)
-            self._unit = []
-        elif run is _exec:
-            if unit is None:
-                raise FormatError(f"{path}: EXEC without MULTI", at)
+                raise FormatError(f"{path}: MULTI within MULTI", batch.offset(index))
+            self._unit, self._unit_at = [], batch.offset(index)
+        elif run is not _exec:
+            assert unit is not None
+            unit.append(argv)
+        elif unit is None:
+            raise FormatError(f"{path}: EXEC without MULTI", batch.offset(index))
+        else:
             self._unit = None
             self.found.units += 1
-            for where, words in unit:
-                self._call(self._runs[words[0]], words, path, where)
-        elif unit is not None:
-            unit.append((at, argv))
-        else:
-            self._call(run, argv, path, at)
-
-    def _call(self, run: Run, argv: Argv, path: str, at: int) -> None:
-        self.found.commands += 1
-        try:
-            run(self._session, argv)
-        except CommandRejected as error:
-            raise FormatError(f"{path}: {error}", at) from None
-        except StoreError as error:
-            log.warning("%s: a command at offset %d answers %s", path, at, error)
+            for words in unit:
+                try:
+                    self._runs[words[0]](self._session, words)
+                except StoreError as error:
+                    _answered(error, path, self._unit_at)
 
     # What follows is called by name, from a log.
 
@@ -254,16 +259,28 @@ class Replay:
             raise CommandRejected(f"a log cannot have FUNCTION {what.decode('latin-1')}")
 
 
+def _answered(error: StoreError, path: str, at: int) -> None:
+    """A command of a log has failed: as with real servers that is no reason not to start, unless nobody knows
+    the command or would have let it run."""
+    if isinstance(error, CommandRejected):
+        raise FormatError(f"{path}: {error}", at) from None
+    log.warning("%s: a command at offset %d answers %s", path, at, error)
+
+
 class _Quiet:
-    """Takes the listeners away and stops the time, while commands of a log run."""
+    """Takes the listeners away and stops the time, while commands of a log run; and the cycle collector, which
+    would look through all that was loaded again and again."""
 
     def __init__(self, ctx: Context):
         self._ctx = ctx
         self._listeners: list[Any] = []
         self._frozen: int | None = None
+        self._collecting = False
 
     def begin(self) -> None:
         ctx = self._ctx
+        self._collecting = gc.isenabled()
+        gc.disable()
         self._listeners, self._frozen = ctx.listeners, ctx.frozen
         for listener in self._listeners:
             ctx.unlisten(listener)
@@ -272,6 +289,8 @@ class _Quiet:
     def end(self) -> None:
         ctx = self._ctx
         ctx.frozen = self._frozen
+        if self._collecting:
+            gc.enable()
         for listener in reversed(self._listeners):
             ctx.listen(listener)
         self._listeners = []
@@ -282,13 +301,25 @@ class _Runs(dict[bytes, Run]):
 
     def __init__(self, replay: Replay):
         super().__init__()
+        self._now = replay._ctx.clock.now_ms
         self._own: dict[str, Run] = {
             "MULTI": _multi,
             "EXEC": _exec,
+            "SET": self._set(),
             "SELECT": replay.select,
             "FUNCTION": replay.function,
         }
-        self._now = replay._ctx.clock.now_ms
+
+    def _set(self) -> Run:
+        """SET, which is most of many logs."""
+        with_options = self._compiled("SET")
+
+        def set_(session: Session, argv: Argv) -> Any:
+            if len(argv) == 3:
+                return session.db._put(argv[1], argv[2])
+            return with_options(session, argv)
+
+        return set_
 
     def __missing__(self, name: bytes) -> Run:
         upper = name.upper().decode("latin-1")
@@ -304,18 +335,17 @@ class _Runs(dict[bytes, Run]):
             return _dispatched
         run = command.compile(TREE2)
         absolute = _RELATIVE.get(upper)
-        if absolute is None:
-            return run
+        return run if absolute is None else self._absolute(run, absolute)
+
+    def _absolute(self, run: Run, absolute: Callable[[Argv, int], Argv]) -> Run:
+        """Run a command whose times may be relative, which count from the time at which it is read."""
         now = self._now
-        return lambda session, argv: run_absolute(session, argv, run, absolute, now)
 
+        def run_absolute(session: Session, argv: Argv) -> Any:
+            words = absolute(argv, now())
+            return (run if words[0] is argv[0] else self[words[0]])(session, words)
 
-def run_absolute(session: Session, argv: Argv, run: Run, absolute: Any, now: Callable[[], int]) -> Any:
-    """Run a command whose times may be relative, which count from the time at which it is read."""
-    words = absolute(argv, now())
-    if words[0] is not argv[0]:
-        run = COMMANDS[words[0].decode()].compile(TREE2)
-    return run(session, words)
+        return run_absolute
 
 
 def _multi(session: Session, argv: Argv) -> None:

@@ -11,11 +11,14 @@ Must not know: what commands do, where files are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from kvstore.errors import FormatError
 from kvstore.persist.fs import Content
+from kvstore.resp import encode_request
 
 # Bytes read at a time.
 _WINDOW: Final = 1 << 20
@@ -24,6 +27,8 @@ _MOST_WORDS: Final = 1 << 20
 _LONGEST_WORD: Final = 512 << 20
 # A header is a mark, digits and a line end; longer ones are none.
 _HEADER_BYTES: Final = 24
+# What a block that was never written looks like, perhaps after the beginning of a header or line end.
+_HOLE: Final = re.compile(rb"(?:[*$][0-9]*)?\r?\0")
 # Headers that are recognised at a glance.
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 257)}
 _SIZES: Final = [b"$%d" % size for size in range(4096)]
@@ -37,17 +42,32 @@ class Torn(Exception):
         self.offset = offset
 
 
-def read_commands(content: Content, start: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Each command from ``start`` on, with the offset behind it. Raises Torn, FormatError. O(n)."""
+@dataclass(slots=True)
+class Batch:
+    """Commands that follow each other without a comment in between."""
+
+    start: int  # offset of the first
+    commands: list[list[bytes]]
+    end: int  # offset behind the last
+
+    def offset(self, index: int) -> int:
+        """Where a command begins. O(bytes before it)."""
+        if len(self.commands) == 1:
+            return self.start
+        return self.start + sum(len(encode_request(tuple(words))) for words in self.commands[:index])
+
+
+def read_commands(content: Content, start: int) -> Iterator[Batch]:
+    """All commands from ``start`` on, in order. Raises Torn, FormatError. O(n)."""
     pos, end, window = start, len(content), _WINDOW
     while pos < end:
         data = content[pos : pos + window]
         before = pos
         try:
-            for stop, words in _in_window(data, before):
-                pos = before + stop
-                if words:
-                    yield pos, words
+            for batch in _in_window(data, before):
+                pos = batch.end
+                if batch.commands:
+                    yield batch
         except FormatError as error:
             at = error.offset
             if at is not None and content[at : at + 1] == b"\0":
@@ -62,45 +82,39 @@ def read_commands(content: Content, start: int) -> Iterator[tuple[int, list[byte
             window *= 2
 
 
-def _in_window(data: bytes, base: int) -> Iterator[tuple[int, list[bytes]]]:
-    """The whole commands in a window that begins at the offset ``base`` of the file, a comment being one
-    without words; with each the position behind it."""
+def _in_window(data: bytes, base: int) -> Iterator[Batch]:
+    """The whole commands in a window that begins at the offset ``base`` of the file. A comment is a batch
+    without any, and a command of which only a careful look tells where it ends is a batch of its own."""
+    batch = _plain(data, base)
+    yield batch
+    pos = batch.end - base
+    while pos < len(data):
+        found = _one(data, pos, base)
+        if found is None:
+            return
+        start, (pos, words) = base + pos, found
+        yield Batch(start, [words] if words else [], base + pos)
+
+
+def _plain(data: bytes, base: int) -> Batch:
+    """The commands at the beginning of a window whose words have no line ends, by splitting it into lines."""
     lines = data.split(b"\r\n")
-    last, at, pos = len(lines) - 1, 0, 0
+    last, at = len(lines) - 1, 0
     counts, sizes = _COUNTS, _SIZES
+    commands: list[list[bytes]] = []
     try:
         while at < last:
-            count = counts.get(lines[at])
-            if count is None:
-                if lines[at][:1] != b"#":
-                    break
-                # A comment may end with a bare LF, and what follows be on the same line.
-                stop = data.find(b"\n", pos) + 1
-                if stop != pos + len(lines[at]) + 2:
-                    break
-                at += 1
-                pos = stop
-                yield pos, []
-                continue
-            stop = at + 1 + 2 * count
+            stop = at + 1 + 2 * counts[lines[at]]
             if stop > last:
                 break
             words = lines[at + 2 : stop : 2]
             if lines[at + 1 : stop : 2] != [sizes[len(word)] for word in words]:
                 break
-            for line in lines[at:stop]:
-                pos += len(line) + 2
+            commands.append(words)
             at = stop
-            yield pos, words
-    except IndexError:  # a word longer than the table of sizes
+    except (KeyError, IndexError):  # a comment, something wrong; a word longer than the table of sizes
         pass
-    # The rest one by one: a word holds line ends, or is long, or something is wrong.
-    while pos < len(data):
-        found = _one(data, pos, base)
-        if found is None:
-            return
-        pos, words = found
-        yield pos, words
+    return Batch(base, commands, base + sum(map(len, lines[:at])) + 2 * at)
 
 
 def _one(data: bytes, pos: int, base: int) -> tuple[int, list[bytes]] | None:
