@@ -186,7 +186,7 @@ class DurableStore(Store):
         ``database()``: closes the clients and subscriptions that this object made, and nothing else.
         Raises PersistenceError if something could not be written; then the store is still open.
         """
-        super().close()
+        self._close_clients()
         if not self._opened or self._pulse.files is None:
             return
         directory = self._pulse.files.settings.dir
@@ -201,7 +201,7 @@ class DurableStore(Store):
             if not free:
                 database.__dict__["_hidden"] = _data_slot.__get__(database)
             elif database is not self and isinstance(database, Store):
-                Store.close(database)
+                database._close_clients()
             _data_slot.__delete__(database)
 
     def _abandon(self) -> None:

@@ -74,7 +74,7 @@ class Store(EngineStore):
         """
         for database in (self, *self.ctx.databases.values()):
             if isinstance(database, Store):
-                database.close()
+                database._close_clients()
                 if database._hub_made is not None:
                     self.ctx.unlisten(database._hub_made)
                 database._hub_made = hub
@@ -238,6 +238,9 @@ class Store(EngineStore):
 
     def close(self) -> None:
         """Close the clients and subscriptions that this object made."""
+        self._close_clients()
+
+    def _close_clients(self) -> None:
         if self._client_made is not None:
             self._client_made.close()
             self._client_made.connection_pool.disconnect()  # redis-py leaves a pool that it was given
