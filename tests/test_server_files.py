@@ -3,6 +3,7 @@ ask, its files read by real servers and theirs by it."""
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 import socket
@@ -274,6 +275,51 @@ def test_a_long_load_is_told_to_clients() -> None:
         assert client_call(server, "DBSIZE") == b":300000\r\n"
 
 
+# One pipeline to a server that loads.
+WHILE_LOADING = [
+    *(("PING",), ("GET", "a"), ("GET",), ("NOPE",), ("SUBSCRIBE", "a"), ("UNSUBSCRIBE", "a"), ("WATCH", "a")),
+    *(
+        ("MULTI",),
+        ("GET", "a"),
+        ("EXEC",),
+        ("MULTI",),
+        ("LASTSAVE", "x"),
+        ("EXEC",),
+        ("MULTI",),
+        ("DISCARD",),
+    ),
+    *(("EVAL", "return 1", "0"), ("SCRIPT", "KILL"), ("SAVE",), ("BGSAVE",), ("BGREWRITEAOF",)),
+    *(("CONFIG", "SET", "appendonly", "yes"), ("CONFIG", "SET", "dir", "/"), ("CONFIG", "GET", "maxmemory")),
+    *(("SELECT", "1"), ("COMMAND", "DOCS", "x"), ("WAIT", "0", "0"), ("PUBLISH", "a", "b")),
+    *(("CONFIG", "SET", "maxmemory", "0"), ("ROLE",), ("FLUSHALL",), ("SHUTDOWN", "ABORT")),
+]
+
+
+def _while_loading(kind: str, keys: int, options: dict[str, str]) -> list[bytes]:
+    require(kind)
+    with servers.running(kind, options={**SAVING, **options}) as server:
+        assert client_call(server, "DEBUG", "POPULATE", str(keys)) == b"+OK\r\n"
+        assert client_call(server, "SAVE") == b"+OK\r\n"
+        server.kill()
+        (server.directory / "s").unlink(missing_ok=True)
+        server.restart(wait=False)
+        wait_for(lambda: (server.directory / "s").exists())
+        while True:
+            try:
+                with server.client() as client:
+                    return client.pipeline(*WHILE_LOADING)
+            except OSError:
+                time.sleep(0.002)
+
+
+def test_commands_are_refused_while_loading_as_on_a_real_server() -> None:
+    slowly = {"key-load-delay": "100", "loading-process-events-interval-bytes": "1024"}
+    ours = _while_loading("kvstore", 300_000, {})
+    theirs = _while_loading("valkey", 30_000, slowly)
+    for words, got, wanted in zip(WHILE_LOADING, ours, theirs, strict=True):
+        assert got == wanted.replace(b"Valkey", b"Redis"), words
+
+
 def test_a_server_may_be_stopped_while_it_loads() -> None:
     with servers.running("kvstore", options=SAVING) as server:
         with server.client() as client:
@@ -285,6 +331,64 @@ def test_a_server_may_be_stopped_while_it_loads() -> None:
         wait_for(lambda: (server.directory / "s").exists())
         assert server.stop() == 0
         assert (server.directory / "dump.rdb").stat().st_size == size
+
+
+# -- a disk that is full -------------------------------------------------------------------------------------
+
+
+def _limit_files(server: Server, size: int) -> None:
+    """Let no file of the server grow beyond that."""
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def _increment(server: Server) -> int:
+    return sum(path.stat().st_size for path in (server.directory / "appendonlydir").glob("*.incr.aof"))
+
+
+def test_writes_are_refused_while_the_log_cannot_be_written_and_lost_none() -> None:
+    with servers.running("kvstore", options=LOGGING) as server, server.client() as client:
+        client.call("SET", "before", "1")
+        wait_for(lambda: _increment(server) > 0)
+        _limit_files(server, _increment(server))
+        assert client.call("SET", "meanwhile", "1") == b"+OK\r\n"  # everysec: it may be lost for a second
+        wait_for(
+            lambda: client.call("SET", "x", "1").startswith(b"-MISCONF Errors writing to the AOF file: ")
+        )
+        assert client.call("PING").startswith(b"-MISCONF")
+        assert client.call("GET", "before") == b"$1\r\n1\r\n"
+        assert figure(server, "aof_last_write_status") == "err"
+        _limit_files(server, resource.RLIM_INFINITY)
+        wait_for(lambda: client.call("SET", "after", "1") == b"+OK\r\n")
+        assert figure(server, "aof_last_write_status") == "ok"
+        assert client.call("WAITAOF", "1", "0", "0") == b"*2\r\n:1\r\n:0\r\n"
+        server.kill()
+        server.restart()
+        assert client_call(server, "MGET", "before", "meanwhile", "after") == b"*3\r\n" + b"$1\r\n1\r\n" * 3
+
+
+def test_under_always_nobody_is_told_what_is_not_on_the_disk() -> None:
+    options = {**LOGGING, "appendfsync": "always"}
+    with servers.running("kvstore", options=options) as server, server.client() as other:
+        other.call("SET", "before", "1")
+        _limit_files(server, _increment(server))
+        with server.client() as client:
+            client.send("SET", "lost", "1")
+            assert client.at_end()
+        assert other.call("SET", "x", "1").startswith(b"-MISCONF Errors writing to the AOF file: ")
+        _limit_files(server, resource.RLIM_INFINITY)
+        wait_for(lambda: other.call("SET", "after", "1") == b"+OK\r\n")
+        server.kill()
+        server.restart()
+        assert client_call(server, "MGET", "before", "after") == b"*2\r\n" + b"$1\r\n1\r\n" * 2
+
+
+def test_a_call_of_a_program_hears_that_its_write_is_not_logged(tmp_path: Path) -> None:
+    with kvstore.serve(unix=tmp_path / "s", dir=tmp_path, appendonly=True, appendfsync="always") as server:
+        assert server.call(lambda store: store.set("before", "1"))
+        hooks = server._server.loop.before_send
+        server._server.loop.call_soon_threadsafe(lambda: hooks.append(lambda: False))
+        with pytest.raises(PersistenceError):
+            server.call(lambda store: store.set("a", "1"))
 
 
 # -- real servers --------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class Files:
         self._immediate = immediate
         self._on_refusal = on_refusal
         self._refusal: str | None = None
+        self._failed_at = -1  # how much the log had heard when it was last not written
         self._lock: Lock | None = None
         self._job: SaveJob | None = None
         self._job_log: AppendLog | None = None  # whose base the job writes; None: it writes a snapshot
@@ -104,7 +105,7 @@ class Files:
         if self.settings.appendonly:
             self._own_log_dir()
         yield from self._loader.load()
-        self._loaded()
+        self._loaded(weigh=self.figures.load.keys > 0)
         if self.settings.appendonly:
             self._open_log()
 
@@ -113,8 +114,9 @@ class Files:
         for _ in self.load():
             pass
 
-    def _loaded(self) -> None:
-        self.ctx.evictor.recount()
+    def _loaded(self, weigh: bool = True) -> None:
+        if weigh:
+            self.ctx.evictor.recount()
         self._saved_changes = self._changes()
         self.figures.last_save_ms = self.ctx.now()
 
@@ -258,6 +260,7 @@ class Files:
             now_ms=self.ctx.clock.now_ms,
             timestamps=settings.aof_timestamp_enabled,
             immediate=self._immediate,
+            ctx=self.ctx,
         )
 
     def _open_log(self) -> None:
@@ -524,7 +527,9 @@ class Files:
             if self._refusal is None:
                 log.warning("%s", error)
             self._tell_refusal()
-            return written.policy != "always"
+            heard, self._failed_at = self._failed_at, written.appended
+            # What was refused or only read needs no disk: nobody has to be kept from its answer.
+            return written.policy != "always" or heard == written.appended
         if self._refusal is not None:
             self._tell_refusal()
         return True
