@@ -86,14 +86,13 @@ class AppendLog(Listener):
         self._older: list[Increment] = []  # of the chain, written by this log and complete
         self._older_size = 0  # bytes of all files of the chain but the current increment
         self._apart = False  # the manifest does not name the current increment
-        self._broken: str | None = (
-            None  # why the chain of the manifest is given up, until there is a new base
-        )
+        # Why the chain of the manifest is given up, until there is a new base.
+        self._broken: str | None = None
         self._failure: str | None = None  # of the last write
         self._behind = False  # memory may be ahead of the log: an error was raised in the middle of a change
         self._safe = 0  # position in the stream up to which all is on the disk, at least
         self._pieces: list[bytes] = []  # to be written; an effect each, with its SELECT
-        self._held = 0  # bytes of pieces that could not be written before, which are the first one
+        self._held = False  # the first piece is what could not be written before
         self._unit_at = -1  # where in them the unit under way began
         self._unit_stamp = b""  # the timestamp that belongs before it
         self._db = -1
@@ -121,7 +120,7 @@ class AppendLog(Listener):
             self._current = self._add_increment(start=0)
         self._measure()
         self.base_size = self.size
-        self._clean()
+        self._clean(temporary=True)
 
     def begin_apart(self) -> None:
         """Begin a log whose increment no manifest names yet: a chain on the disk, if there is one, stays what
@@ -284,13 +283,16 @@ class AppendLog(Listener):
     def _shift(self, whole: int, *first: bytes) -> None:
         """Put other pieces in the place of the first ``whole``."""
         self._pieces[:whole] = first
+        self._held = bool(first)
         if self._unit_at >= 0:
             self._unit_at = len(first)
 
     def forget(self) -> None:
         """Never write what was heard since the last flush, as the unit that it is part of stays unfinished."""
-        del self._pieces[1 if self._held else 0 :]
+        del self._pieces[self._held :]
         self._unit_at = -1
+        self._unit_stamp = b""
+        self._db = -1  # a SELECT may be among what goes
 
     def sync(self) -> None:
         """Have what was written on the disk now. Raises PersistenceError."""
@@ -311,6 +313,8 @@ class AppendLog(Listener):
                 self.flush()
             except PersistenceError:
                 return
+        if self._immediate and self._ctx is not None and self.error_of_files is not None:
+            guard_databases(self._ctx, self._mend)  # a sync has failed in the thread that syncs each second
         if self.policy == "everysec" and current.synced < current.end and not self.syncing:
             passed = self._now_ms() - self._synced_ms
             # A clock that was set back does not put syncs off.
@@ -361,6 +365,7 @@ class AppendLog(Listener):
         self._broken, self._safe = broken, safe
         self._apart, self._failure = True, None
         self._pieces.clear()
+        self._held = False
         self._current = made
         self._retire(old)
 
@@ -463,22 +468,28 @@ class AppendLog(Listener):
         """Close a file that is not written to any more, after a sync of it that may be under way."""
         self._worker.submit(old.close, lambda error: None)
 
-    def _clean(self) -> None:
-        """Have the worker delete history and what crashes have left, and then forget the history."""
-        gone = {file.name for file in self.manifest.history} - {file.name for file in self.manifest.files}
-        extra = leftovers(self._fs, self.directory, self.name, self.manifest)
-        if not gone and not extra and not self.manifest.history:
-            return
+    def _clean(self, temporary: bool = False) -> None:
+        """Have the worker delete history and what crashes have left, and then forget the history.
+
+        ``temporary``: temporary files too, which nobody is writing. What fails of it is done again after the
+        next rewrite or start.
+        """
+        manifest = self.manifest
+        history = {file.name for file in manifest.history}
+        gone = history - {file.name for file in manifest.files}
+        gone |= leftovers(self._fs, self.directory, self.name, manifest, temporary=temporary)
 
         def deleted(error: BaseException | None) -> None:
-            if error is None and self.manifest.history:
+            # A closed log does not own its directory any more.
+            if error is None and history and self._current is not None:
                 try:
-                    self._change_manifest(self.manifest.without_history(gone))
+                    self._change_manifest(self.manifest.without_history(history))
                 except PersistenceError:
-                    pass  # it goes with the next one
+                    pass
 
-        names = sorted(gone | extra)
-        self._worker.submit(lambda: delete_files(self._fs, self.directory, names), deleted)
+        if gone or history:
+            names = sorted(gone)
+            self._worker.submit(lambda: delete_files(self._fs, self.directory, names), deleted)
 
     # -- the end -------------------------------------------------------------------------------------
 

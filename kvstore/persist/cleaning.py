@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 
-from kvstore.persist.fs import FileSystem, failed
+from kvstore.persist.fs import FileSystem
 from kvstore.persist.manifest import TEMPORARY, Manifest, file_of, manifest_name
 
 
-def leftovers(fs: FileSystem, directory: str, appendfilename: str, manifest: Manifest) -> set[str]:
-    """Files that no manifest names: temporary ones, bases and increments before those that count.
-
-    Raises PersistenceError. The directory is the log's own and locked, so nobody is writing the temporary
-    ones now, if the caller is not.
-    """
+def leftovers(
+    fs: FileSystem, directory: str, appendfilename: str, manifest: Manifest, *, temporary: bool
+) -> set[str]:
+    """Files that no manifest names: bases and increments before those that count, and ``temporary`` ones,
+    where the caller knows that nobody is writing one. None where the directory cannot be read."""
     try:
         names = fs.listdir(directory)
-    except OSError as error:
-        raise failed("read", directory, error) from error
+    except OSError:
+        return set()
     named = manifest.names()
     first_increment = min((file.seq for file in manifest.increments), default=0)
     oldest = {"b": 0 if manifest.base is None else manifest.base.seq, "i": first_increment}
@@ -35,8 +34,10 @@ def leftovers(fs: FileSystem, directory: str, appendfilename: str, manifest: Man
         if file is not None:
             if file.seq < oldest[file.kind]:
                 found.add(name)
-        elif name == TEMPORARY + manifest_name(appendfilename) or (
-            name.startswith(TEMPORARY) and name.endswith((".rdb", ".aof"))
+        elif (
+            temporary
+            and name.startswith(TEMPORARY)
+            and (name == TEMPORARY + manifest_name(appendfilename) or name.endswith((".rdb", ".aof")))
         ):
             found.add(name)
     return found
