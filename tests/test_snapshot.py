@@ -268,7 +268,7 @@ def filled(count: int) -> Context:
 def test_a_large_value_is_written_in_steps_and_finished_before_it_changes() -> None:
     ctx = filled(0)
     db = ctx.database(0)
-    db.rpush("large", *(b"%01000d" % n for n in range(1000)))
+    db.rpush("large", *(random.randbytes(1000) for _ in range(1000)))
     found = InFile()
     snapshot = Snapshot(ctx, found.writer)
     before = digest(ctx)

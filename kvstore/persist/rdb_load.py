@@ -431,6 +431,8 @@ class _Loading:
         window, base = (content, 0) if isinstance(content, bytes) else (b"", pos)
         ended = False
         while not ended:
+            if pos >= size:
+                raise Reader(content, pos).short(1)
             if base + len(window) - pos < _LONGEST_FAST and base + len(window) < size:
                 window, base = content[pos : pos + _WINDOW], pos
             was_on = gc.isenabled()
