@@ -28,7 +28,10 @@ ROOMS = {
     "kvstore.scripts": "store",
     "kvstore.values": "resp",  # as free-standing as the wire format
     "kvstore.opening": "top",
+    "kvstore.durable": "top",
+    "kvstore.tools": "top",
     "kvstore.cli": "top",
+    "kvstore.keeping": "top",
     "kvstore.__main__": "top",
     "kvstore": "top",
 }
@@ -46,6 +49,7 @@ ALLOWED = {
 }
 # Inside the engine: who may not be known by whom. The types know no keys, the ground no families.
 ENGINE_LEVELS = {
+    "kvstore.engine.codec": 0,
     "kvstore.engine.order": 0,
     "kvstore.engine.expiry": 0,
     "kvstore.engine.ranks": 0,
