@@ -91,19 +91,19 @@ def test_a_log_cut_anywhere_is_whole_up_to_a_unit() -> None:
 @pytest.mark.parametrize(
     ("data", "offset", "why"),
     [
-        (b"hello", 0, "'*' is expected"),
-        (LOG + b"+OK\r\n", len(LOG), "'*' is expected"),
-        (b"*x\r\n", 0, "no number behind '*'"),
-        (b"*-1\r\n", 0, "no number"),
+        (b"hello", 0, "* and a number are expected, and b'hello' is there"),
+        (LOG + b"+OK\r\n", len(LOG), "* and a number are expected"),
+        (b"*x\r\n", 0, "* and a number are expected"),
+        (b"*-1\r\n", 0, "* and a number are expected"),
         (b"*0\r\n", 0, "a command of 0 words"),
         (b"*99999999\r\n$1\r\na\r\n", 0, "a command of 99999999 words"),
-        (b"*1\r\n$99999999999\r\n", 4, "a word of 99999999999 bytes"),
-        (b"*1\r\n$" + b"9" * 5000, 4, "no number behind '$'"),
-        (b"*1\r\n$1\r\nab\r\n", 9, "no end of a line"),
-        (b"*2\r\n$1\r\na\r\n*1\r\n", 11, "'$' is expected"),
+        (b"*1\r\n$99999999999\r\n", 18, "a word of 99999999999 bytes"),
+        (b"*1\r\n$" + b"9" * 5000, 4, "$ and a number are expected"),
+        (b"*1\r\n$1\r\nab\r\n", 9, "no line end behind a word"),
+        (b"*2\r\n$1\r\na\r\n*1\r\n", 11, "$ and a number are expected"),
         (commands("MULTI", "MULTI"), 15, "MULTI within MULTI"),
         (commands("EXEC"), 0, "EXEC without MULTI"),
-        (b"*1\n$1\na\n", 0, "no number"),
+        (b"*1\n$1\na\n", 0, "* and a number are expected"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_offset(data: bytes, offset: int, why: str) -> None:
@@ -116,7 +116,6 @@ def test_what_is_wrong_is_told_with_its_offset(data: bytes, offset: int, why: st
 def test_zeros_at_the_end_are_a_torn_tail(cut: int) -> None:
     found = scanned(LOG[:cut] + bytes(5000))
     assert found.is_torn and found.whole == scanned(LOG[:cut]).whole
-    assert not scanned(LOG[:cut] + bytes(5000) + b"x").is_torn
 
 
 def check_aof(path: Path) -> tuple[bool, int]:
@@ -144,7 +143,7 @@ def test_the_verdict_is_that_of_redis_check_aof(tmp_path: Path, seed: int, heavy
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
         found = scanned(bytes(data))
-        if found.error is not None and "within a comment" in found.error:
+        if found.is_torn and data[found.offset : found.offset + 1] == b"#":
             continue  # it passes there, and spoils what is appended to it later
         if found.error is not None and "a command of 0 words" in found.error:
             continue  # it passes there, and servers do not start with it
@@ -386,7 +385,7 @@ def test_fix_cuts_a_torn_tail_and_keeps_a_copy(tmp_path: Path, by: str) -> None:
     path = {"directory": tmp_path, "manifest": log / "appendonly.aof.manifest", "file": last}[by]
     before = state_of(tmp_path)
     shown = told(kvstore("check", path), 1)
-    assert f"WRONG: {last}: the file ends within a command at offset {len(LOG) + 13}\n" in shown
+    assert f"WRONG: {last}: the file ends within what begins at offset {len(LOG)}\n" in shown
     assert f"whole up to offset {len(LOG)}, 19 bytes before its end" in shown
     assert state_of(tmp_path) == before
     shown = told(kvstore("check", path, "--fix"))

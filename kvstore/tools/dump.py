@@ -143,7 +143,9 @@ class _Unchanged:
         pass
 
     def truncate(self, size: int) -> None:
-        text = f"{self.path}: the torn tail from offset {size} on is left out here, and left where it is there"
+        text = (
+            f"{self.path}: the torn tail from offset {size} on is left out here, and left where it is there"
+        )
         print(text, file=sys.stderr)
 
     def close(self) -> None:
