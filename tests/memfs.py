@@ -130,7 +130,7 @@ class _Node:
         moments = [self._at(rng.randrange(len(self.ops) + 1)) for _ in range(_MOMENTS)]
         # A block never goes back behind a sync, and neither does the size.
         moments += [self._at(0), self._at(len(self.ops))]
-        block = rng.choice((512, 4096)) if rng.random() < 0.7 else rng.randrange(1, 64)
+        block = rng.choice((512, 4096))
         size = len(rng.choice(moments))
         fill = rng.randbytes(block) if garbage and rng.random() < 0.5 else bytes(block)
         result = bytearray()
