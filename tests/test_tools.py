@@ -22,6 +22,8 @@ from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
 from kvstore.engine.types.set import filled
 from kvstore.engine.types.zset import ZSet
+from kvstore.errors import StoreError
+from kvstore.opening import open as open_store
 from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb import RdbWriter
 from kvstore.tools.scan import Scan, scan
@@ -569,3 +571,47 @@ def test_servers_have_the_same_data_after_dump_and_load(tmp_path: Path, kind: st
         }
         if line["type"] in ("string", "list"):
             assert line == own
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_store_opens_what_check_calls_whole_and_cuts_what_check_would_cut(
+    tmp_path: Path, seed: int, heavy: bool
+) -> None:
+    rng = random.Random(seed)
+    outcomes = set()
+    for case in range(500 if heavy else 40):
+        data = bytearray(LOG)
+        how = rng.randrange(3)
+        if how == 0:
+            del data[rng.randrange(len(data)) :]
+        elif how == 1:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        else:
+            data[rng.randrange(len(data)) :] = bytes(rng.randrange(1, 100))
+        directory = tmp_path / str(case)
+        log = make_log(directory, bytes(data)) / "appendonly.aof.1.incr.aof"
+        done = kvstore("check", directory)
+        try:
+            opened = open_store(directory, databases=4)
+        except StoreError:
+            # Wrong, or whole with words that are no command, or no argument of it, here.
+            assert log.read_bytes() == data
+            outcomes.add("refused")
+            continue
+        opened.close()
+        if done.returncode:
+            assert b"a torn tail" in done.stdout
+            [whole] = re.findall(rb"whole up to offset (\d+), ", done.stdout)
+            assert log.read_bytes() == data[: int(whole)]
+            outcomes.add("torn")
+        else:
+            assert log.read_bytes() == data
+            outcomes.add("whole")
+        shutil.rmtree(directory)
+    assert outcomes == {"refused", "torn", "whole"}
+
+
+def test_commands_that_nobody_knows_here_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.aof").write_bytes(LOG + commands("BF.ADD f x", "function LOAD x", "bf.add f y"))
+    shown = told(kvstore("check", tmp_path / "a.aof"))
+    assert "commands that are not known here, so that the log cannot be loaded: BF.ADD, bf.add\n" in shown

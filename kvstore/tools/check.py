@@ -15,6 +15,7 @@ import shutil
 import time
 from collections import Counter
 
+from kvstore.commands.all import COMMANDS
 from kvstore.engine.context import Limits
 from kvstore.engine.types import TYPES, Target
 from kvstore.errors import FormatError, StoreError
@@ -26,6 +27,8 @@ from kvstore.tools.scan import Scan, scan
 from kvstore.tools.sources import Log, find, is_rdb, logs_in, parts_of
 
 _HEAD_BYTES = 9
+# What a log may have: a library of functions is kept, though there is no such command.
+_KNOWN = {*COMMANDS, "FUNCTION"}
 
 
 def check(path: str, *, fix: bool) -> int:
@@ -127,6 +130,11 @@ class _Checking:
                 progress.update(done, found.commands)
         units = f", {counted(found.units, 'unit')} of several" if found.units else ""
         print(f"  {counted(found.commands, 'command')}{units}")
+        unknown = {_text(name) for name in found.names if name.upper().decode("latin-1") not in _KNOWN}
+        if unknown:
+            print(
+                f"  commands that are not known here, so that the log cannot be loaded: {', '.join(sorted(unknown))}"
+            )
         if found.error is None:
             print(f"  whole up to its end at offset {len(content)}")
             return

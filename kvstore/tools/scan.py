@@ -10,8 +10,9 @@ Must not know: how commands are written, what they do.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvstore.errors import FormatError
 from kvstore.persist.fs import Content
@@ -28,6 +29,7 @@ class Scan:
     offset: int = 0  # where it is wrong
     error: str | None = None  # and why
     is_torn: bool = False  # the file ends within a command or unit, as when the writer died
+    names: Counter[bytes] = field(default_factory=Counter)  # of commands, as they are spelled
 
 
 def scan(content: Content, found: Scan) -> Iterator[int]:
@@ -72,7 +74,8 @@ def _take(batch: Batch, found: Scan, unit: int) -> int:
                     raise FormatError("EXEC without MULTI", found.whole)
                 unit = -1
                 found.units += 1
-        found.commands += 1
+    found.commands += len(batch.commands)
+    found.names.update([words[0] for words in batch.commands])
     return unit
 
 
