@@ -114,7 +114,7 @@ def test_a_new_manifest_is_there_whole_or_not_at_all() -> None:
         fs = MemFS("/d")
         write_manifest(fs, "/d", "a", old)
         fs.fail_at(fs.operations + operation, errno.ENOSPC)
-        with pytest.raises(PersistenceError, match="cannot write /d/a.manifest"):
+        with pytest.raises(PersistenceError, match=r"cannot write /d/a\.manifest"):
             write_manifest(fs, "/d", "a", new)
         assert read_manifest(fs, "/d", "a") in (old, new)
         assert fs.open_files == 0
@@ -125,5 +125,5 @@ def test_one_that_cannot_be_read_is_an_error_that_names_it() -> None:
     assert read_manifest(fs, "/d", "a") is None
     fs.put("/d/a.manifest", INCREMENT + b"\n")
     fs.make_unreadable("/d/a.manifest")
-    with pytest.raises(PersistenceError, match="cannot read /d/a.manifest"):
+    with pytest.raises(PersistenceError, match=r"cannot read /d/a\.manifest"):
         read_manifest(fs, "/d", "a")
