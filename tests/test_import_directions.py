@@ -50,6 +50,7 @@ ALLOWED = {
 # Inside the engine: who may not be known by whom. The types know no keys, the ground no families.
 ENGINE_LEVELS = {
     "kvstore.engine.codec": 0,
+    "kvstore.engine.packed": 0,
     "kvstore.engine.order": 0,
     "kvstore.engine.expiry": 0,
     "kvstore.engine.ranks": 0,

@@ -178,6 +178,8 @@ class Reader:
                 start = pos + 1
                 pos = start + first
                 append(data[start:pos])  # cut short where it passes the end, which the next look finds
+            elif pos > end:
+                break
             else:
                 self.pos = pos
                 append(string())
@@ -186,6 +188,14 @@ class Reader:
         if pos > end:
             raise FormatError(f"ends too early: a string goes {pos - end} bytes past the end", end)
         return found
+
+    def packed(self, unpack: Callable[[bytes], list[bytes]]) -> list[bytes]:
+        """The elements that the next string holds, as ``unpack`` finds them."""
+        start = self.pos
+        try:
+            return unpack(self.string())
+        except FormatError as error:
+            raise FormatError(error.text, start) from None
 
     # -- numbers -----------------------------------------------------------------------------------
 

@@ -31,12 +31,10 @@ from kvstore.engine.ttl import (
     unix_seconds,
 )
 from kvstore.engine.types import Value
-from kvstore.engine.types.hash import Hash, expire_effects
+from kvstore.engine.types.hash import MAX_DEADLINE_MS, Hash, expire_effects
 from kvstore.errors import DataError, ResponseError, err
 from kvstore.numbers import as_int
 
-# The latest deadline of a field, in milliseconds: the server keeps them in 46 bits.
-MAX_DEADLINE_MS = (1 << 46) - 1
 NO_FIELD = -2
 NO_DEADLINE = -1
 NOT_SET = 0

@@ -15,15 +15,22 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
-from kvstore.engine.codec import Reader, length_of, pairs_of, pieces_of, string_of
+from kvstore.engine.codec import Reader, compact_string_of, length_of, pairs_of, pieces_of, string_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
-from kvstore.engine.types import Target, ValueType, register
+from kvstore.engine.packed import listpack, ziplist, zipmap
+from kvstore.engine.types import VALKEY, Loader, Target, ValueType, register
 from kvstore.errors import FormatError
+from kvstore.numbers import parse_int
+
+# RDB types: fields and values; with deadlines, of Redis 7.4, and of Valkey 9 (by Valkey's numbers).
+_PLAIN = 4
+_TIMED = 24
+_TIMED_VALKEY = 22
 
 # Fields of one command when a hash is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
@@ -31,6 +38,8 @@ _REWRITE_BATCH = 64
 _SLACK = 16
 # Bytes a deadline takes: a dict entry, a heap entry (a tuple and its place), the number.
 _DEADLINE_SIZE = 64 + 64 + 32
+# The latest deadline that a field may have, as the servers keep it in 46 bits.
+MAX_DEADLINE_MS = (1 << 46) - 1
 
 
 class FieldDeadlines(dict[bytes, int]):
@@ -198,18 +207,123 @@ def _check(value: Hash) -> None:
         value.deadlines.check()
 
 
+def _rdb_type(value: Hash, target: Target) -> int:
+    if not value.deadlines or target is Target.PORTABLE:
+        return _PLAIN
+    return _TIMED if target is Target.REDIS_74 else _TIMED_VALKEY
+
+
 def _dump(value: Hash, target: Target, compress: bool = False) -> Iterable[bytes]:
-    return pieces_of(length_of(len(value)), value.items(), pairs_of, compress)
+    head = length_of(len(value))
+    deadlines = value.deadlines
+    if not deadlines or target is Target.PORTABLE:
+        return pieces_of(head, value.items(), pairs_of, compress)
+    string = compact_string_of if compress else string_of
+    if target is Target.VALKEY_9:
+
+        def timed(pairs: Collection[tuple[bytes, bytes]], compress: bool) -> bytes:
+            return b"".join(
+                [
+                    string(field) + string(text) + deadlines.get(field, -1).to_bytes(8, "little", signed=True)
+                    for field, text in pairs
+                ]
+            )
+
+    else:
+        soonest = min(deadlines.values())
+        head = soonest.to_bytes(8, "little") + head
+
+        def timed(pairs: Collection[tuple[bytes, bytes]], compress: bool) -> bytes:
+            # How much later than the soonest, and one; 0 for a field that does not expire.
+            return b"".join(
+                [
+                    length_of(deadlines[field] - soonest + 1 if field in deadlines else 0)
+                    + string(field)
+                    + string(text)
+                    for field, text in pairs
+                ]
+            )
+
+    return pieces_of(head, value.items(), timed, compress)
 
 
 def _load(reader: Reader, limits: Limits) -> Hash:
     start = reader.pos
     count = reader.count(2)
-    words = reader.strings(2 * count)
+    return _of_words(reader.strings(2 * count), limits, start)
+
+
+def _of_words(words: list[bytes], limits: Limits, start: int) -> Hash:
+    """The hash of fields and values in turn, which were read from ``start`` on. Raises FormatError."""
+    if len(words) % 2:
+        raise FormatError("a field has no value", start)
     fields = dict(zip(words[::2], words[1::2], strict=True))
-    if len(fields) != count:
+    if 2 * len(fields) != len(words):
         raise FormatError("a field comes twice", start)
     return Hash.sized(fields, limits)
+
+
+def _load_packed(unpack: Callable[[bytes], list[bytes]]) -> Loader:
+    def load(reader: Reader, limits: Limits) -> Hash:
+        start = reader.pos
+        return _of_words(reader.packed(unpack), limits, start)
+
+    return load
+
+
+def _load_timed(reader: Reader, limits: Limits) -> Hash:
+    """Of Redis 7.4: the soonest deadline; how much later a field expires, the field and its value."""
+    soonest = reader.i64le()
+    start = reader.pos
+    words: list[bytes] = []
+    deadlines: dict[bytes, int] = {}
+    for _ in range(reader.count(3)):
+        later = reader.length()
+        field = reader.string()
+        words += (field, reader.string())
+        if later:
+            deadlines[field] = soonest + later - 1
+    return _timed(_of_words(words, limits, start), deadlines, start)
+
+
+def _load_timed_packed(reader: Reader, limits: Limits) -> Hash:
+    """Of Redis 7.4: the soonest deadline; a listpack of field, value and deadline, which is 0 for none."""
+    reader.i64le()
+    start = reader.pos
+    found = reader.packed(listpack)
+    if len(found) % 3:
+        raise FormatError("a field has no value or no deadline", start)
+    words = [word for at in range(0, len(found), 3) for word in found[at : at + 2]]
+    deadlines: dict[bytes, int] = {}
+    for field, word in zip(found[::3], found[2::3], strict=True):
+        deadline = parse_int(word)
+        if deadline is None:
+            raise FormatError("the deadline of a field is not a number", start)
+        if deadline:
+            deadlines[field] = deadline
+    return _timed(_of_words(words, limits, start), deadlines, start)
+
+
+def _load_timed_valkey(reader: Reader, limits: Limits) -> Hash:
+    """Of Valkey 9: field, value and deadline, which is -1 for none."""
+    start = reader.pos
+    words: list[bytes] = []
+    deadlines: dict[bytes, int] = {}
+    for _ in range(reader.count(10)):
+        field = reader.string()
+        words += (field, reader.string())
+        deadline = reader.i64le()
+        if deadline != -1:
+            deadlines[field] = deadline
+    return _timed(_of_words(words, limits, start), deadlines, start)
+
+
+def _timed(value: Hash, deadlines: dict[bytes, int], start: int) -> Hash:
+    for field, deadline in deadlines.items():
+        if not 0 <= deadline <= MAX_DEADLINE_MS:
+            raise FormatError("the deadline of a field is out of range", start)
+        value.expire(field, deadline)
+    return value
 
 
 def _aux(value: Hash, target: Target) -> bytes | None:
@@ -228,7 +342,7 @@ def _apply_aux(value: Hash, aux: bytes) -> None:
         field, deadline = reader.string(), reader.u64le()
         if field not in value:
             raise FormatError("a deadline of a field that is not there", start)
-        value.expire(field, deadline)
+        _timed(value, {field: deadline}, start)
 
 
 register(
@@ -242,9 +356,17 @@ register(
         digest=lambda value: (frozenset(value.items()), frozenset((value.deadlines or {}).items())),
         effort=lambda value: len(value) if value.wide else 1,
         check=_check,
-        rdb_type=lambda value, target: 4,
+        rdb_type=_rdb_type,
         dump=_dump,
-        loaders={4: _load},
+        loaders={
+            _PLAIN: _load,
+            9: _load_packed(zipmap),
+            13: _load_packed(ziplist),
+            16: _load_packed(listpack),
+            _TIMED: _load_timed,
+            25: _load_timed_packed,
+            _TIMED_VALKEY | VALKEY: _load_timed_valkey,
+        },
         aux=_aux,
         apply_aux=_apply_aux,
     ),

@@ -20,10 +20,15 @@ from itertools import islice
 
 from kvstore.engine.codec import Reader, length_of, pieces_of, strings_of
 from kvstore.engine.context import Effect, Limits
+from kvstore.engine.packed import listpack, ziplist
 from kvstore.engine.types import Target, ValueType, register
+from kvstore.errors import FormatError
 from kvstore.numbers import parse_int
 
 UNKNOWN = -1
+# What a node of a list may be, in files of Redis from 7 on.
+_NODE_PLAIN = 1
+_NODE_PACKED = 2
 # Bytes of a listpack's head and end.
 _LISTPACK_FRAME = 7
 # Sizes that list-max-listpack-size -1 to -5 stand for, in bytes.
@@ -170,6 +175,32 @@ def _load(reader: Reader, limits: Limits) -> List:
     return List.sized(reader.strings(reader.count()), limits)
 
 
+def _load_ziplist(reader: Reader, limits: Limits) -> List:
+    return List.sized(reader.packed(ziplist), limits)
+
+
+def _load_ziplists(reader: Reader, limits: Limits) -> List:
+    elements: list[bytes] = []
+    for _ in range(reader.count()):
+        elements += reader.packed(ziplist)
+    return List.sized(elements, limits)
+
+
+def _load_nodes(reader: Reader, limits: Limits) -> List:
+    """Nodes that are one large element each, or a listpack."""
+    elements: list[bytes] = []
+    for _ in range(reader.count(2)):
+        start = reader.pos
+        container = reader.length()
+        if container == _NODE_PLAIN:
+            elements.append(reader.string())
+        elif container == _NODE_PACKED:
+            elements += reader.packed(listpack)
+        else:
+            raise FormatError(f"no node of a list is of kind {container}", start)
+    return List.sized(elements, limits)
+
+
 register(
     List,
     ValueType(
@@ -183,6 +214,6 @@ register(
         check=_check,
         rdb_type=lambda value, target: 1,
         dump=_dump,
-        loaders={1: _load},
+        loaders={1: _load, 10: _load_ziplist, 14: _load_ziplists, 18: _load_nodes},
     ),
 )

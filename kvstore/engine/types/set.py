@@ -15,13 +15,14 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from kvstore.engine.codec import Reader, length_of, pieces_of, strings_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
-from kvstore.engine.types import Target, ValueType, register
+from kvstore.engine.packed import intset, listpack
+from kvstore.engine.types import Loader, Target, ValueType, register
 from kvstore.errors import FormatError
 from kvstore.numbers import parse_int
 
@@ -29,6 +30,8 @@ INTSET, LISTPACK, HASHTABLE = range(3)
 _NAMES = ("intset", "listpack", "hashtable")
 # Members of one command when a set is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
+# Digits of a 64-bit integer, and its sign.
+_LONGEST_INTEGER = 20
 
 
 class Set(dict[bytes, None]):
@@ -168,6 +171,25 @@ def _load(reader: Reader, limits: Limits) -> Set:
     return made
 
 
+def _load_packed(unpack: Callable[[bytes], list[bytes]], encoding: int) -> Loader:
+    """The loader of a packed set, which keeps the encoding that it has in the file while it is small enough."""
+
+    def load(reader: Reader, limits: Limits) -> Set:
+        start = reader.pos
+        members = reader.packed(unpack)
+        made = Set()
+        made.update(dict.fromkeys(members))
+        if len(made) != len(members):
+            raise FormatError("a member comes twice", start)
+        most = limits.set_max_intset_entries if encoding == INTSET else limits.set_max_listpack_entries
+        longest = limits.set_max_listpack_value if encoding == LISTPACK else _LONGEST_INTEGER
+        small = len(members) <= most and max(map(len, members), default=0) <= longest
+        made.encoding = encoding if small else HASHTABLE
+        return made
+
+    return load
+
+
 register(
     Set,
     ValueType(
@@ -181,6 +203,6 @@ register(
         check=_check,
         rdb_type=lambda value, target: 2,
         dump=_dump,
-        loaders={2: _load},
+        loaders={2: _load, 11: _load_packed(intset, INTSET), 20: _load_packed(listpack, LISTPACK)},
     ),
 )

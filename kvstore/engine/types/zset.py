@@ -23,10 +23,11 @@ from itertools import islice
 from kvstore.engine.codec import Reader, length_of, pieces_of, scored_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.order import ScanOrder
+from kvstore.engine.packed import listpack, ziplist
 from kvstore.engine.ranks import Ranks
 from kvstore.engine.types import Target, ValueType, register
 from kvstore.errors import FormatError
-from kvstore.numbers import format_double
+from kvstore.numbers import format_double, parse_float
 
 # Members up to which sorting on first need is cheaper than keeping order from the start.
 UNRANKED_MAX = 128
@@ -175,12 +176,29 @@ def _load_with(score_of: Callable[[Reader], float], size: int) -> Callable[[Read
         start = reader.pos
         count = reader.count(1 + size)
         string = reader.string
-        return made_of({string(): score_of(reader) for _ in range(count)}, count, limits, start)
+        return _made_of({string(): score_of(reader) for _ in range(count)}, count, limits, start)
 
     return load
 
 
-def made_of(scores: dict[bytes, float], count: int, limits: Limits, start: int) -> ZSet:
+def _load_packed(unpack: Callable[[bytes], list[bytes]]) -> Callable[[Reader, Limits], ZSet]:
+    """The loader of members and scores in turn."""
+
+    def load(reader: Reader, limits: Limits) -> ZSet:
+        start = reader.pos
+        words = reader.packed(unpack)
+        scores = [parse_float(word) for word in words[1::2]]
+        if len(words) % 2 or None in scores:
+            raise FormatError("a member has no score", start)
+        pairs = zip(words[::2], scores, strict=True)
+        return _made_of(
+            {member: score for member, score in pairs if score is not None}, len(scores), limits, start
+        )
+
+    return load
+
+
+def _made_of(scores: dict[bytes, float], count: int, limits: Limits, start: int) -> ZSet:
     """The set of ``count`` members that were read from ``start`` on. Raises FormatError."""
     if len(scores) != count:
         raise FormatError("a member comes twice", start)
@@ -202,6 +220,11 @@ register(
         check=_check,
         rdb_type=lambda value, target: 5,
         dump=_dump,
-        loaders={3: _load_with(Reader.ascii_double, 1), 5: _load_with(Reader.double, 8)},
+        loaders={
+            3: _load_with(Reader.ascii_double, 1),
+            5: _load_with(Reader.double, 8),
+            12: _load_packed(ziplist),
+            17: _load_packed(listpack),
+        },
     ),
 )
