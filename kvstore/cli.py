@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kvstore import __version__
@@ -144,16 +145,21 @@ def _load(server: Server) -> None:
     import time
 
     from kvstore.keeping import Keeper
+    from kvstore.tools.progress import Progress
 
     keeper = Keeper(server)
     turned = time.monotonic()
-    for _ in keeper.load():
-        now = time.monotonic()
-        if now - turned > _SERVE_EACH_S:
-            server.loop.turn(0)
-            turned = time.monotonic()
-            if server.loop.is_stopping:
-                return
+    steps = keeper.load()
+    first = next(steps, 0)  # from then on it is known how much there is
+    with Progress("loading", keeper.total_bytes) as progress:
+        for done in chain([first], steps):
+            progress.update(done)
+            now = time.monotonic()
+            if now - turned > _SERVE_EACH_S:
+                server.loop.turn(0)
+                turned = time.monotonic()
+                if server.loop.is_stopping:
+                    return
 
 
 def _make_room(server: Server) -> None:

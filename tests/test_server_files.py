@@ -3,6 +3,7 @@ ask, its files read by real servers and theirs by it."""
 
 from __future__ import annotations
 
+import mmap
 import resource
 import shutil
 import signal
@@ -14,7 +15,12 @@ import pytest
 import redis
 
 import kvstore
+from kvstore.engine.context import Context
+from kvstore.engine.database import Database
+from kvstore.engine.types import Target
 from kvstore.errors import PersistenceError
+from kvstore.persist.rdb import RdbWriter
+from kvstore.persist.rdb_load import load_rdb
 from tests import servers
 from tests.conftest import require
 from tests.servers import Server
@@ -318,6 +324,26 @@ def test_commands_are_refused_while_loading_as_on_a_real_server() -> None:
     theirs = _while_loading("valkey", 30_000, slowly)
     for words, got, wanted in zip(WHILE_LOADING, ours, theirs, strict=True):
         assert got == wanted.replace(b"Valkey", b"Redis"), words
+
+
+def test_a_load_goes_on_wherever_its_windows_end(tmp_path: Path) -> None:
+    path = tmp_path / "big.rdb"
+    for shift in range(24):  # a record takes as many bytes
+        written: list[bytes] = []
+        writer = RdbWriter(
+            written.append, target=Target.PORTABLE, compress=False, checksum=True, aux={b"x": b"x" * shift}
+        )
+        writer.begin()
+        for number in range(60_000):
+            writer.entry(0, b"k%08d" % number, b"v" * 10, None)
+        writer.end()
+        path.write_bytes(b"".join(written))
+        ctx, before = Context(Database), -1
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for offset in load_rdb(ctx, content, path=str(path), now_ms=None):
+                assert offset > before
+                before = offset
+        assert len(ctx.database(0)._data) == 60_000
 
 
 def test_a_server_may_be_stopped_while_it_loads() -> None:

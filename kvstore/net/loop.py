@@ -208,6 +208,10 @@ class Loop:
         """Whether ``stop()`` has been called."""
         return self._stopping
 
+    def go_on_serving(self) -> None:
+        """The end that was asked for has failed: take ``stop_serving`` back."""
+        self._stopping = False
+
     def _timeout(self) -> float:
         if self._soon or self.is_busy():
             return 0.0
@@ -293,9 +297,7 @@ class Loop:
         unsent = self.unsent
         safe = not self._abandoned
         if safe:
-            for hook in self.before_send:
-                if hook() is False:
-                    safe = False
+            safe = self._all_hold()
         if self.settled:
             settled, self.settled = self.settled, []
             for call in settled:
@@ -307,6 +309,18 @@ class Loop:
                 for sender in list(unsent):
                     sender.close()
             unsent.clear()
+
+    def _all_hold(self) -> bool:
+        """Run the hooks; whether none of them failed."""
+        safe = True
+        for hook in self.before_send:
+            try:
+                if hook() is False:
+                    safe = False
+            except Exception:  # a bug of ours: nobody knows what is on the disk
+                LOGGER.exception("internal error in a hook before replies")
+                safe = False
+        return safe
 
     def _send_all(self, senders: list[Any]) -> None:
         try:

@@ -397,6 +397,7 @@ class Server:
     def _stop(self, save: bool | None, force: bool) -> None:
         if not self._shut_down(save, force):
             LOGGER.warning("A signal asked for the end, but errors stopped that: see the lines above")
+            self.loop.go_on_serving()
 
     def _saves(self, save: bool | None) -> bool:
         """Whether the end, asked for in that way, includes a snapshot."""

@@ -433,7 +433,7 @@ class _Loading:
         while not ended:
             if pos >= size:
                 raise Reader(content, pos).short(1)
-            if base + len(window) - pos < _LONGEST_FAST and base + len(window) < size:
+            if base + len(window) - pos <= _LONGEST_FAST and base + len(window) < size:
                 window, base = content[pos : pos + _WINDOW], pos
             was_on = gc.isenabled()
             gc.disable()  # nothing here is garbage, and looking for it in all that is new takes long
