@@ -173,7 +173,7 @@ def _payload_of(value: Value) -> bytes:
 def parse_line(line: bytes, limits: Limits) -> Key | Function:
     """What a line says. O(size). Raises FormatError, which says what is wrong with it."""
     try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
+        found = _decode(line.decode())
     except FormatError:
         raise
     except json.JSONDecodeError as error:
@@ -221,6 +221,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise FormatError(f"{name}, which is no JSON")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant).decode
 
 
 def _function(members: _Members) -> Function:
