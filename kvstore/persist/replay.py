@@ -6,7 +6,7 @@ Invariants
 - A unit runs whole or not at all. Only the last file that has anything in it may end within a command or a
   unit; it is then cut there. Whatever else is wrong is refused, and nothing on the disk is changed.
 
-Costs: a short command about 2 µs. Memory beside the data: a window of 1 MB, and a large command once more.
+Costs: a short command about 2 µs. Memory beside the data: a window of 256 KB, and a large command once more.
 
 Must not know: how logs are written. Alone in this package it knows the command table.
 """
@@ -36,8 +36,8 @@ log = logging.getLogger("kvstore")
 
 # Before every deadline that a command may name.
 _LONG_AGO: Final = -(1 << 63)
-# Bytes between two tellings of how far it has come.
-_STEP: Final = 1 << 18
+# Bytes between two tellings of how far it has come, at least; as commands come in windows, one a window.
+_STEP: Final = 1 << 17
 _RDB: Final = (b"REDIS", b"VALKEY")
 
 Run = Callable[[Session, Argv], Any]

@@ -21,7 +21,7 @@ from kvstore.persist.fs import Content
 from kvstore.resp import encode_request
 
 # Bytes read at a time.
-_WINDOW: Final = 1 << 20
+_WINDOW: Final = 1 << 18
 # Words of a command and bytes of a word that a real server takes.
 _MOST_WORDS: Final = 1 << 20
 _LONGEST_WORD: Final = 512 << 20
