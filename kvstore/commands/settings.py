@@ -102,7 +102,9 @@ def connect(hub: Hub) -> None:
         fn()
     config.on_change(
         "appendonly",
-        lambda: "a store in memory has no files" if config["appendonly"] and hub.persistence is None else None,
+        lambda: (
+            "a store in memory has no files" if config["appendonly"] and hub.persistence is None else None
+        ),
     )
     ctx.count = config["databases"]
     major, minor, patch = map(int, config["compat-version"].split("."))
