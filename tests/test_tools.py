@@ -137,7 +137,7 @@ def test_the_verdict_is_that_of_redis_check_aof(tmp_path: Path, seed: int, heavy
         pytest.skip("redis-check-aof is not installed")
     rng = random.Random(seed)
     path = tmp_path / "appendonly.aof"
-    for _ in range(5000 if heavy else 150):
+    for _ in range(2000 if heavy else 150):
         data = bytearray(LOG)
         if rng.random() < 0.5:
             del data[rng.randrange(1, len(data)) :]

@@ -82,6 +82,11 @@ def _made(out: str) -> Iterator[BinaryIO]:
         raise
 
 
+def _is_terminal(out: BinaryIO) -> bool:
+    """Whether the lines themselves go where the bar would be."""
+    return out is sys.stdout.buffer and sys.stdout.isatty()
+
+
 def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
     try:
         content = fs.read(path)
@@ -89,7 +94,7 @@ def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
         raise failed("read", path, error) from None
     keys = 0
     left_out: dict[bytes, int] = {}
-    with Progress(f"dumping {path}", len(content)) as progress:
+    with Progress(f"dumping {path}", len(content), hidden=_is_terminal(out)) as progress:
         for found in read_rdb(content, Limits(), path=path, skip_modules=True):
             if isinstance(found, Record):
                 keys += 1

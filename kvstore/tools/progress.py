@@ -41,7 +41,7 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 
 class Progress:
-    """Shows how far the work on ``total`` bytes (0: nobody knows how many) has come.
+    """Shows how far the work on ``total`` bytes (0: nobody knows how many) has come; ``hidden``: to nobody.
 
     with Progress("loading dump.rdb", size) as progress:
         for done in work:
@@ -54,6 +54,7 @@ class Progress:
         total: int = 0,
         *,
         unit: str = "keys",
+        hidden: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -63,7 +64,7 @@ class Progress:
         self._began = clock()
         self._drawn = 0  # characters on the line
         try:
-            shown = self._stream is not None and self._stream.isatty()
+            shown = not hidden and self._stream is not None and self._stream.isatty()
         except ValueError:  # closed
             shown = False
         self._next = self._began + PATIENCE if shown else float("inf")
