@@ -538,7 +538,7 @@ class Files:
         """Why writes are refused now: the last snapshot, or the last write of the log, failed."""
         written, settings = self.log, self.settings
         if written is not None and written.error is not None:
-            return _MISCONF_LOG.format(written.error)
+            return _MISCONF_LOG.format(written.error.rpartition(": ")[2])  # clients are told no paths
         if settings.stop_writes_on_bgsave_error and settings.save and not self.figures.save.last_ok:
             return _MISCONF_RDB
         return None
