@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from kvstore.engine.context import Limits
 from kvstore.engine.types import TYPES
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
+from kvstore.engine.types.payload import dump_payload
 from kvstore.engine.types.set import filled
 from kvstore.engine.types.zset import ZSet
 from kvstore.errors import FormatError
@@ -96,6 +98,26 @@ def test_libraries_of_functions_have_lines_too() -> None:
     line = function_line(b"lib", source)
     assert parse_line(line, LIMITS) == Function(b"lib", source)
     assert line.count(b"\n") == 1
+
+
+def test_any_value_may_be_given_as_dump_gives_it() -> None:
+    made = Hash.sized({b"a": b"\xff", b"b": b"2"}, LIMITS)
+    made.expire(b"a", 1900000000000)
+    for value, name in ((made, "hash"), (List.sized([b"x", b"y"], LIMITS), "list"), (b"text", "string")):
+        payload = base64.b64encode(dump_payload(value)).decode()
+        line = {"db": 0, "key": "k", "type": name, "payload": payload}
+        found = parse_line(json.dumps(line).encode(), LIMITS)
+        assert isinstance(found, Key)
+        assert TYPES[type(value)].digest(found.value) == TYPES[type(value)].digest(value)
+        for wrong, why in (
+            ({**line, "type": "zset"}, f"the payload of a {name}, and not of a zset"),
+            ({**line, "payload": "zz" + payload[2:]}, "is damaged"),
+            ({**line, "payload": ""}, "is damaged"),
+            ({**line, "payload": 7}, "no 'payload' in base64"),
+            ({**line, "value": "v"}, "a member 'value'"),
+        ):
+            with pytest.raises(FormatError, match=why):
+                parse_line(json.dumps(wrong).encode(), LIMITS)
 
 
 BAD = {

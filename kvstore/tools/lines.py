@@ -8,7 +8,7 @@
 | list, set | an array of words |
 | hash | an object, or an array of [field, value] where a field is no UTF-8; ``field_deadlines`` in the same way, with Unix times in ms |
 | zset | an array of [member, score]; a score is a number, "inf" or "-inf" |
-| others | ``payload`` instead of ``value``: what DUMP gives, in base64 |
+| others | ``payload`` instead of ``value``: what DUMP gives, in base64; any type may have it |
 
 A word is a string where the bytes are UTF-8, and ``{"base64": "..."}`` otherwise, so that every byte comes
 back; a number is written with the digits that give it back exactly. ``{"function": ..., "source": ...}`` is
@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
-from kvstore.engine.codec import Reader, crc64
 from kvstore.engine.context import Limits
-from kvstore.engine.types import TYPES, Target, Value, load
+from kvstore.engine.types import TYPES, Value
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
+from kvstore.engine.types.payload import dump_payload, is_payload, load_payload
 from kvstore.engine.types.set import filled
 from kvstore.engine.types.zset import ZSet
 from kvstore.errors import FormatError
@@ -43,9 +43,6 @@ _BATCH = 1000
 _MAX_DEADLINE_MS = (1 << 63) - 1
 # The latest deadline of a field, which the store keeps in 46 bits.
 _MAX_FIELD_DEADLINE_MS = (1 << 46) - 1
-
-# The version that payloads have at their end, little endian.
-_RDB_VERSION = b"\x09\x00"
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
 
@@ -86,7 +83,7 @@ def key_line(db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iter
     text = _encode(head)[:-1]
     shape = _SHAPES.get(name)
     if shape is None:
-        encoded = base64.b64encode(_payload_of(value)).decode()
+        encoded = base64.b64encode(dump_payload(value)).decode()
         yield f'{text}, "payload": "{encoded}"}}\n'.encode()
         return
     text += ', "value": '
@@ -159,14 +156,6 @@ def _score(score: float) -> float | str:
     return str(score) if score in (float("inf"), float("-inf")) else score
 
 
-def _payload_of(value: Value) -> bytes:
-    """What DUMP gives: the type, the body, the version of RDB, a checksum."""
-    record = TYPES[type(value)]
-    number = record.rdb_type(value, Target.PORTABLE)
-    data = b"".join([bytes([number]), *record.dump(value, Target.PORTABLE), _RDB_VERSION])
-    return data + crc64(data).to_bytes(8, "little")
-
-
 # -- reading -----------------------------------------------------------------------------------------------
 
 
@@ -237,9 +226,11 @@ def _key(members: _Members, limits: Limits) -> Key:
     deadline = members.optional("expires_at_ms")
     if deadline is not None:
         deadline = _integer(deadline, "expires_at_ms", -_MAX_DEADLINE_MS - 1, _MAX_DEADLINE_MS)
-    shape = _SHAPES.get(name) if isinstance(name, str) else None
-    if shape is None:
-        value = _payload(members, name, limits)
+    if name not in [record.name for record in TYPES.values()]:  # whatever it is: it may not be hashable
+        raise FormatError(f"the type {name!r}, which is unknown")
+    shape, payload = _SHAPES.get(name), members.optional("payload")
+    if shape is None or payload is not None:
+        value = _payload(payload, name, limits)
     else:
         value = shape.read(members.take("value"), limits)
         if type(value) is not bytes and not value:
@@ -250,28 +241,15 @@ def _key(members: _Members, limits: Limits) -> Key:
     return Key(db, key, value, deadline)
 
 
-def _payload(members: _Members, name: Any, limits: Limits) -> Value:
-    if name not in [record.name for record in TYPES.values()]:  # whatever it is: it may not be hashable
-        raise FormatError(f"the type {name!r}, which is unknown")
-    text = members.take("payload")
+def _payload(text: Any, name: str, limits: Limits) -> Value:
     if type(text) is not str:
-        raise FormatError("'payload' is no base64")
-    value = _value_of(_unbase64(text), limits)
+        raise FormatError("no 'payload' in base64")
+    data = _unbase64(text)
+    if not is_payload(data):
+        raise FormatError("'payload' is damaged, or of a version that is not read")
+    value = load_payload(data, limits)
     if TYPES[type(value)].name != name:
         raise FormatError(f"the payload of a {TYPES[type(value)].name}, and not of a {name}")
-    return value
-
-
-def _value_of(payload: bytes, limits: Limits) -> Value:
-    body = len(payload) - 10
-    if body < 1 or crc64(payload[:-8]) != int.from_bytes(payload[-8:], "little"):
-        raise FormatError("a payload whose checksum is wrong")
-    if payload[body : body + 2] != _RDB_VERSION:
-        raise FormatError("a payload of another version of RDB")
-    reader = Reader(payload, 1, body)
-    value = load(payload[0], reader, limits)
-    if reader.left():
-        raise FormatError("a payload with more than a value", reader.pos)
     return value
 
 
