@@ -25,7 +25,6 @@ MISSING = {
     **dict.fromkeys(
         ("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit"), "bitmaps"
     ),
-    **dict.fromkeys(("dump", "restore"), "the serialised form comes with persistence"),
     **dict.fromkeys(("sort", "sort_ro"), "SORT"),
     **dict.fromkeys(
         ("lmovem", "blmovem", "sdiffcard", "sunioncard"), "newer than any server to compare with"

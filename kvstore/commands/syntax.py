@@ -40,6 +40,7 @@ SELECT index
 
 COPY source destination [DB destination-db] [REPLACE]
 DEL key [key ...]
+DUMP key
 EXISTS key [key ...]
 EXPIRE key seconds [NX | XX | GT | LT]@7.0.0
 EXPIREAT key unix-time-seconds [NX | XX | GT | LT]@7.0.0
@@ -57,6 +58,8 @@ PEXPIRETIME key
 PTTL key
 RENAME key newkey
 RENAMENX key newkey
+RESTORE key ttl:integer serialized-value [REPLACE]@3.0.0 [ABSTTL]@5.0.0 [IDLETIME seconds]@5.0.0 [FREQ frequency:integer]@5.0.0
+RESTORE-ASKING key ttl:integer serialized-value [REPLACE]@3.0.0 [ABSTTL]@5.0.0 [IDLETIME seconds]@5.0.0 [FREQ frequency:integer]@5.0.0
 SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]@6.0.0
 TOUCH key [key ...]
 TTL key

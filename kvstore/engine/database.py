@@ -9,11 +9,12 @@ from kvstore.engine.hash_expiry import HashExpiry
 from kvstore.engine.lists import Lists
 from kvstore.engine.newer_strings import NewerStrings
 from kvstore.engine.scan_iterators import ScanIterators
+from kvstore.engine.serial import Serial
 from kvstore.engine.sets import Sets
 from kvstore.engine.zsets import SortedSets
 
 
-class Database(ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, Generic, Deadlines):
+class Database(ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, Serial, Generic, Deadlines):
     """A numbered database of a store, as sessions use it."""
 
     __slots__ = ()
