@@ -424,7 +424,9 @@ class TestOpen:
         assert client.connection_pool.connection_kwargs["db"] == 2
         assert isinstance(kvstore.open("redis://127.0.0.1:1/0"), redis.Redis)
 
-    @pytest.mark.parametrize("url", ["", "file://", "file://host/path", "file:///path?x=1", "http://example.org"])
+    @pytest.mark.parametrize(
+        "url", ["", "file://", "file://host/path", "file:///path?x=1", "http://example.org"]
+    )
     def test_what_cannot_be_opened_is_refused_by_name(self, url: str) -> None:
         with pytest.raises(StoreError, match="cannot open"):
             kvstore.open(url)

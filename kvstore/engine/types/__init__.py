@@ -90,6 +90,8 @@ _REFUSED = {
     22: "a hash with field deadlines of a release candidate of Redis 7.4",
     23: "a hash with field deadlines of a release candidate of Redis 7.4",
 }
+# All forms in which streams have been written, by every server.
+_STREAMS = frozenset({15, 19, 21})
 
 
 def register(container: type, record: ValueType) -> None:
@@ -108,6 +110,8 @@ def load(number: int, reader: Reader, limits: Limits, valkey: bool = False) -> V
     start = reader.pos
     found = (_loaders.get(number | VALKEY) if valkey else None) or _loaders.get(number)
     if found is None:
+        if number in _STREAMS:
+            raise FormatError(f"type {number} is a stream, which this version does not read", start)
         if number in _REFUSED and not valkey:
             raise FormatError(f"type {number} is {_REFUSED[number]}, which is not read", start)
         raise FormatError(f"unknown type {number}", start)
