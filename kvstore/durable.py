@@ -52,7 +52,7 @@ WRITING = frozenset(
     expire expireat flushall flushdb getdel getex getset hdel hexpire hexpireat hgetdel hgetex hincrby hincrbyfloat
     hmset hpersist hpexpire hpexpireat hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lmpop lpop
     lpush lpushx lrem lset ltrim move mset msetex msetnx persist pexpire pexpireat psetex rename renamenx
-    rpop rpoplpush rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore smove spop srem sunionstore
+    restore rpop rpoplpush rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore smove spop srem sunionstore
     swapdb unlink zadd zdiffstore zincrby zinterstore zmpop zpopmax zpopmin zrangestore zrem zremrangebylex
     zremrangebyrank zremrangebyscore zunionstore""".split()
 )
