@@ -185,6 +185,24 @@ def test_what_is_refused_leaves_the_disk_as_it_is() -> None:
         assert fs.snapshot() == before
 
 
+def test_a_block_that_was_never_written_is_a_torn_end_and_other_zeros_are_damage() -> None:
+    first, value = words("SET a 1"), "x" * 600
+    whole = first + words(f"SET b {value}") + words(f"SET c {value}") + words("SET d 1")
+    third = len(first + words(f"SET b {value}"))
+    for begin in range(third, third + 6):  # within the header, its line end, and that of the word after it
+        hole = bytearray(whole)
+        hole[begin:1024] = bytes(1024 - begin)
+        fs = disk(bytes(hole))
+        assert strings(load(fs)).keys() == {b"a", b"b"}, begin
+        assert fs.size("/log/a.aof.1.incr.aof") == third
+        damaged = bytearray(whole)
+        damaged[begin] = 0
+        fs = disk(bytes(damaged))
+        with pytest.raises(FormatError, match=f"offset {third}|offset {begin}|offset {third + 4}"):
+            load(fs)
+        assert fs.read("/log/a.aof.1.incr.aof") == damaged
+
+
 def test_a_torn_file_before_empty_ones_is_the_last() -> None:
     fs = disk(words("SET a 1") + words("SET b 2")[:-3], b"")
     assert strings(load(fs)) == {b"a": b"1"}

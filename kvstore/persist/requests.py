@@ -28,7 +28,9 @@ _LONGEST_WORD: Final = 512 << 20
 # A header is a mark, digits and a line end; longer ones are none.
 _HEADER_BYTES: Final = 24
 # What a block that was never written looks like, perhaps after the beginning of a header or line end.
-_HOLE: Final = re.compile(rb"(?:[*$][0-9]*)?\r?\0")
+_HOLE: Final = re.compile(rb"(?:[*$][0-9]{0,20})?\r?(\0+)")
+# What disks write whole; a hole ends where such a block does, or with the file.
+_BLOCK: Final = 512
 # Headers that are recognised at a glance.
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 257)}
 _SIZES: Final = [b"$%d" % size for size in range(4096)]
@@ -69,8 +71,7 @@ def read_commands(content: Content, start: int) -> Iterator[Batch]:
                 if batch.commands:
                     yield batch
         except FormatError as error:
-            at = error.offset
-            if at is not None and content[at : at + 1] == b"\0":
+            if error.offset is not None and _is_hole(content, error.offset):
                 # The file had grown on the disk before what belongs here was written.
                 raise Torn(pos) from None
             raise
@@ -80,6 +81,16 @@ def read_commands(content: Content, start: int) -> Iterator[Batch]:
             raise Torn(pos)
         else:  # what is first in the window is larger than it
             window *= 2
+
+
+def _is_hole(content: Content, at: int) -> bool:
+    """Whether a block that was never written begins at an offset, or behind the start of a header there.
+    Zero bytes that end elsewhere are damage of what was written, and may have whole commands behind them."""
+    found = _HOLE.match(content, at)
+    if found is None:
+        return False
+    begin, end = found.span(1)
+    return end == len(content) or begin // _BLOCK < end // _BLOCK
 
 
 def _in_window(data: bytes, base: int) -> Iterator[Batch]:
