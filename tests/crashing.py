@@ -452,10 +452,10 @@ class Work:
     def least(self, killed: bool) -> int:
         """How many units must be there after the process was killed, or else the machine stopped."""
         log = self.files.log
-        if log is None or self.way.policy == "always":
+        if log is None:
             return self.answered[-1].units
-        if killed:
-            # A server that syncs now and then answers although the disk is full; it takes no more writes then.
+        if killed or self.way.policy == "always":
+            # A server answers those who read although the disk is full; it takes no more writes then.
             return max(answer.units for answer in self.answered if answer.written)
         return max(answer.units for answer in self.answered if answer.appended <= log.synced)
 

@@ -24,6 +24,7 @@ from kvstore.errors import FormatError, PersistenceError, ResponseError, StoreEr
 from kvstore.persist.aof import AppendLog
 from kvstore.persist.figures import Figures, JobFigures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
+from kvstore.persist.guard import unguard_databases
 from kvstore.persist.loading import Loader
 from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.saving import SaveJob
@@ -405,6 +406,9 @@ class Files:
         make: Callable[[Callable[[bytes], None]], Any],
         done: Callable[[BaseException | None], None],
     ) -> None:
+        if self._immediate:
+            # A snapshot and a guard cannot both be asked. The next write that fails brings the guard back.
+            unguard_databases(self.ctx)
         job = self._job = SaveJob(self.ctx, self.fs, self.worker, directory, name, make, done=done)
         figures.begin(self.ctx.now())
         self.figures.job_keys, self.figures.job_keys_done = job.snapshot.total, 0
