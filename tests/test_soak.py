@@ -489,7 +489,9 @@ def resident() -> int:
 
 def objects(server: ServerThread) -> int:
     """How many objects the collector sees once the data is gone, and with it all that can fall due."""
-    assert server.call(lambda store: (store.flushall(), server._server.hub.next_timer_ms()))[1] is None
+    server.call(lambda store: store.flushall())
+    assert not server.call(lambda store: what_is_left(server))
+    assert server.call(lambda store: store.next_due_ms()) is None
     gc.collect()
     return len(gc.get_objects())
 
