@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kvstore.persist.aof import AppendLog
 from kvstore.persist.aof_base import AofBaseWriter
 from kvstore.persist.manifest import parse_manifest
 from kvstore.persist.replay import Replayed, load_log
+from kvstore.persist.requests import read_commands
 from kvstore.persist.worker import InlineWorker
 from kvstore.resp import encode_request
 from tests.differential import grammar as grammars
@@ -253,6 +255,21 @@ def test_an_old_log_of_one_file_becomes_the_base_whenever_the_process_is_killed(
         assert not left.exists("/dir/a.aof")
         base = parse_manifest(left.read("/log/a.aof.manifest")).base
         assert base is not None and base.name == "a.aof"
+
+
+def test_a_log_of_many_transactions_loads_in_linear_time() -> None:
+    unit = MULTI + words("INCR a") + words("INCR b") + EXEC
+    began = time.perf_counter()
+    assert strings(load(disk(unit * 20_000))) == {b"a": b"20000", b"b": b"20000"}
+    assert time.perf_counter() - began < 10  # about 0.3 s; a minute where each looks at those before it
+
+
+def test_offsets_are_told_in_any_order() -> None:
+    requests = [words("SET a 1"), words("INCR counter"), words("PING"), words("SET b 2")]
+    (batch,) = read_commands(b"".join(requests), 0)
+    offsets = [sum(map(len, requests[:index])) for index in range(4)]
+    for index in (2, 0, 3, 3, 1):
+        assert batch.offset(index) == offsets[index]
 
 
 def test_progress_is_told_and_what_was_found_at_the_end() -> None:

@@ -51,12 +51,19 @@ class Batch:
     start: int  # offset of the first
     commands: list[list[bytes]]
     end: int  # offset behind the last
+    # A command whose offset was asked for, and that offset: the next is looked for from there.
+    _index: int = 0
+    _offset: int = -1
 
     def offset(self, index: int) -> int:
-        """Where a command begins. O(bytes before it)."""
-        if len(self.commands) == 1:
-            return self.start
-        return self.start + sum(len(encode_request(tuple(words))) for words in self.commands[:index])
+        """Where a command begins. O(commands since the one that was asked for before), so that asking for
+        many, in order, is O(n)."""
+        if self._offset < 0 or index < self._index:
+            self._index, self._offset = 0, self.start
+        between = self.commands[self._index : index]
+        self._offset += sum([len(encode_request(tuple(words))) for words in between])
+        self._index = index
+        return self._offset
 
 
 def read_commands(content: Content, start: int) -> Iterator[Batch]:
