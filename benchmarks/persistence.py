@@ -326,9 +326,12 @@ def latency(directory: Path, snapshot: Path, keys: int, rounds: int, kinds: list
                 during = [took for due, took in found.found if watch.began - 0.005 <= due <= watch.ended]
                 phases.setdefault((kind, "quiet"), []).append(_percentiles(quiet))
                 phases.setdefault((kind, "snapshot"), []).append(_percentiles(during))
-                if number == rounds - 1:  # sampling disturbs, so it has a snapshot of its own
-                    _, watch = _watched(server, keys, memory=True)
-                    memory[kind] = watch.before, watch.peak
+    for kind in kinds:
+        # Sampling disturbs, so it has a run of its own; in a process of its own, as what the first snapshot has
+        # used is there for the second.
+        with running(kind, directory / f"{kind}-latency", {}) as server:
+            _, watch = _watched(server, keys, memory=True)
+            memory[kind] = watch.before, watch.peak
     rows = []
     for (kind, phase), found_rows in phases.items():
         row: Row = {"test": f"latency_{phase}", "server": kind, "keys": keys, "rate": RATE}
