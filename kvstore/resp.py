@@ -279,6 +279,16 @@ def split_words(line: bytes) -> list[bytes] | None:
         at = match.end()
 
 
+_NAMED: Final = {0x5C: b"\\\\", 0x22: b'\\"', 10: b"\\n", 13: b"\\r", 9: b"\\t", 8: b"\\b", 7: b"\\a"}
+_NOT_PLAIN: Final = re.compile(rb"[^ !#-\[\]-~]")
+_SHOWN: Final = [_NAMED.get(byte, b"\\x%02x" % byte) for byte in range(256)]
+
+
+def quote_word(word: bytes) -> bytes:
+    """The word in double quotes, printable, as ``split_words`` reads it back. O(len(word))."""
+    return b'"%b"' % _NOT_PLAIN.sub(lambda found: _SHOWN[found[0][0]], word)
+
+
 def _unescape(match: re.Match[bytes]) -> bytes:
     if match[1]:
         return bytes.fromhex(match[1].decode())

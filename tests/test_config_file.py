@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvstore.commands.config import CommandLine, Config, ConfigError, parse_args
-from kvstore.commands.config.lines import quote, split_words
 from kvstore.commands.config.rewrite import rewritten
 from kvstore.errors import ResponseError
+from kvstore.resp import quote_word, split_words
 from tests.config_pool import COMMON
 
 
@@ -51,7 +51,7 @@ def test_lines_split_into_words(line: bytes, words: list[bytes] | None) -> None:
 
 @given(st.lists(st.binary()))
 def test_quoted_words_split_back(words: list[bytes]) -> None:
-    line = b" ".join(map(quote, words))
+    line = b" ".join(map(quote_word, words))
     assert split_words(line) == words
     assert line.isascii() and line.decode().isprintable()
 

@@ -5,12 +5,12 @@ Must not know: who is watching.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import OK, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Command, Family, Run
 from kvstore.errors import err
+from kvstore.resp import quote_word
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 family = Family("server", "admin")
 
 _REDACTED = b"(redacted)"
-_NAMED = {0x5C: b"\\\\", 0x22: b'\\"', 0x0A: b"\\n", 0x0D: b"\\r", 0x09: b"\\t", 0x07: b"\\a", 0x08: b"\\b"}
-_ESCAPES = [
-    _NAMED.get(char, b"%c" % char if 0x20 <= char <= 0x7E else b"\\x%02x" % char) for char in range(256)
-]
-_SPECIAL = re.compile(rb"[^ !#-\[\]-~]")
-
-
-def quoted(word: bytes) -> bytes:
-    """The word in double quotes, with what is not printable escaped."""
-    return b'"%b"' % _SPECIAL.sub(lambda found: _ESCAPES[found[0][0]], word)
 
 
 def redacted(session: Session, argv: Argv) -> Argv:
@@ -60,7 +50,7 @@ def monitor_line(session: Session, argv: Argv, by_script: bool) -> bytes:
     else:
         client = session.address
     head = b"%d.%06d [%d %b] " % (seconds, ms * 1000, session.db.index, client.encode())
-    return head + b" ".join(map(quoted, redacted(session, argv)))
+    return head + b" ".join(map(quote_word, redacted(session, argv)))
 
 
 def _compile_monitor(command: Command, codec: Codec) -> Run:

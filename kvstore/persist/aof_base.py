@@ -6,24 +6,19 @@ Must not know: where the bytes go, how a log goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
 
 from kvstore.engine.types import TYPES, Value
+from kvstore.persist.gathering import Gathering
 from kvstore.resp import encode_request
 
-# Bytes gathered before they are handed on.
-_CHUNK: Final = 1 << 18
 
-
-class AofBaseWriter:
+class AofBaseWriter(Gathering):
     """Takes the keys of a snapshot, gives bytes to ``out``. ``libraries``: sources of functions by name."""
 
     def __init__(self, out: Callable[[bytes], None], *, libraries: Mapping[bytes, bytes] = {}):
-        self._out = out
+        super().__init__(out)
         self._libraries = libraries
         self._db = -1
-        self._buffer: list[bytes] = []
-        self._size = 0
 
     def begin(self) -> None:
         """Write what stands before the keys."""
@@ -55,15 +50,3 @@ class AofBaseWriter:
     def end(self) -> None:
         """Hand on what is left."""
         self._flush()
-
-    def _put(self, piece: bytes) -> None:
-        self._buffer.append(piece)
-        self._size += len(piece)
-        if self._size >= _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self._out(b"".join(self._buffer))
-            self._buffer.clear()
-            self._size = 0

@@ -216,7 +216,7 @@ class Files:
             self.figures.save,
             settings.dir,
             settings.dbfilename,
-            snapshot_writer(self.ctx, self.settings),
+            snapshot_writer(self.ctx, settings),
             self._saved,
         )
         log.info("Background saving started")
@@ -403,7 +403,7 @@ class Files:
         figures: JobFigures,
         directory: str,
         name: str,
-        make: Callable[[Callable[[bytes], None]], Any],
+        make: MakeWriter,
         done: Callable[[BaseException | None], None],
     ) -> None:
         if self._immediate:

@@ -153,6 +153,24 @@ def write_all(file: File, data: Data) -> None:
             done += file.write(rest[done:])
 
 
+def read_file(fs: FileSystem, path: str) -> Content:
+    """All that is in a file. Raises PersistenceError."""
+    try:
+        return fs.read(path)
+    except OSError as error:
+        raise failed("read", path, error) from error
+
+
+def cut_file(fs: FileSystem, path: str, size: int) -> None:
+    """Cut a file to that many bytes, for good. Raises OSError."""
+    file = fs.append(path)
+    try:
+        file.truncate(size)
+        file.sync()
+    finally:
+        file.close()
+
+
 def failed(action: str, path: str, error: OSError) -> PersistenceError:
     """The error that tells the user what could not be done to which file: "cannot write x: No space left"."""
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -13,7 +13,7 @@ from typing import Any
 
 from kvstore.engine.context import Context
 from kvstore.persist.figures import LoadFigures
-from kvstore.persist.fs import Content, FileSystem, failed
+from kvstore.persist.fs import FileSystem, read_file
 from kvstore.persist.manifest import manifest_name
 from kvstore.persist.rdb_load import load_rdb, merge_rdb
 from kvstore.persist.replay import load_log
@@ -60,7 +60,7 @@ class Loader:
         """Read the snapshot into a store that is not empty; its keys replace those that are there, or are
         refused."""
         path = self.settings.rdb_path
-        merge_rdb(self.ctx, self._content(path), path=path, replace=replace)
+        merge_rdb(self.ctx, read_file(self.fs, path), path=path, replace=replace)
 
     def has_log(self) -> bool:
         """Whether there is a log, or an old one of a single file."""
@@ -94,17 +94,11 @@ class Loader:
     def _read_snapshot(self) -> Iterator[int]:
         path, figures = self.settings.rdb_path, self.figures
         started = time.perf_counter()
-        content = self._content(path)
+        content = read_file(self.fs, path)
         figures.total_bytes = len(content)
         found = yield from self._counted(load_rdb(self.ctx, content, path=path, now_ms=self.ctx.now()))
         figures.keys, figures.expired = found.keys, found.expired
         log.info("DB loaded from disk: %.3f seconds", time.perf_counter() - started)
-
-    def _content(self, path: str) -> Content:
-        try:
-            return self.fs.read(path)
-        except OSError as error:
-            raise failed("read", path, error) from error
 
     def _counted(self, steps: Iterator[int]) -> Any:
         """The steps, counted for INFO; what their generator returns."""

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from kvstore.errors import FormatError
 from kvstore.persist.fs import FileSystem, failed, write_all
-from kvstore.resp import split_words
+from kvstore.resp import quote_word, split_words
 
 Kind = Literal["b", "i", "h"]
 
@@ -28,17 +28,6 @@ MAX_LINE: Final = 1024  # bytes, with its line end: what the servers read
 TEMPORARY: Final = "temp-"  # what names of files begin with that are not whole yet
 _BASE_SUFFIXES: Final = (".base.rdb", ".base.aof")
 _INCREMENT_SUFFIX: Final = ".incr.aof"
-_QUOTED: Final = {
-    **{code: rb"\x%02x" % code for code in (*range(32), *range(127, 256))},
-    0x0A: rb"\n",
-    0x0D: rb"\r",
-    0x09: rb"\t",
-    0x07: rb"\a",
-    0x08: rb"\b",
-    0x22: rb"\"",
-    0x5C: rb"\\",
-    0x20: b" ",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +121,7 @@ def file_of(appendfilename: str, name: str) -> LogFile | None:
 def _quote(name: bytes) -> bytes:
     if name and all(0x20 < code < 0x7F and code not in b"\"'\\" for code in name):
         return name
-    return b'"%b"' % b"".join(_QUOTED.get(code, b"%c" % code) for code in name)
+    return quote_word(name)
 
 
 def parse_manifest(data: bytes, path: str = "") -> Manifest:

@@ -21,6 +21,7 @@ from typing import Final
 
 from kvstore.engine.codec import compact_string_of, crc64, length_of, string_of
 from kvstore.engine.types import TYPES, Target, Value
+from kvstore.persist.gathering import Gathering
 
 # Opcodes: bytes where the type of a value could be.
 SLOT_INFO: Final = 244
@@ -42,8 +43,6 @@ FIELD_DEADLINES: Final = b"kvstore-field-deadlines"
 _MAGIC: Final = {Target.PORTABLE: b"REDIS0009", Target.REDIS_74: b"REDIS0012", Target.VALKEY_9: b"VALKEY080"}
 # The first version that has functions.
 _MAGIC_WITH_FUNCTIONS: Final = b"REDIS0010"
-# So many bytes are checksummed and handed on at a time.
-_CHUNK: Final = 1 << 16
 # Strings up to this size are not compressed, as in the servers; in bytes.
 _NOT_COMPRESSED: Final = 20
 # What a string begins with, by its length, alone and behind the type of a string's value.
@@ -54,7 +53,7 @@ _CHECKSUM_BYTES: Final = 8
 _DEADLINE: Final = Struct("<Bq")
 
 
-class RdbWriter:
+class RdbWriter(Gathering):
     """Makes an RDB file of entries. Takes them from a snapshot, or from anybody.
 
     ``compress``: longer strings are compressed where a library for that is installed. ``aux``: fields at the
@@ -73,7 +72,7 @@ class RdbWriter:
         libraries: Mapping[bytes, bytes] = {},
         sizes: Mapping[int, tuple[int, int]] = {},
     ):
-        self._out = out
+        super().__init__(out)
         self._target = target
         self._compress = compress
         self._checksum = checksum
@@ -82,8 +81,6 @@ class RdbWriter:
         self._sizes = dict(sizes)
         self._db = -1
         self._use = b""
-        self._buffer: list[bytes] = []
-        self._size = 0
         self._crc = 0
 
     def begin(self) -> None:
@@ -177,16 +174,7 @@ class RdbWriter:
     def _string(self, word: bytes) -> bytes:
         return compact_string_of(word) if self._compress else string_of(word)
 
-    def _put(self, piece: bytes) -> None:
-        self._buffer.append(piece)
-        self._size += len(piece)
-        if self._size >= _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        chunk = b"".join(self._buffer)
-        self._buffer.clear()
-        self._size = 0
+    def _hand_on(self, chunk: bytes) -> None:
         if self._checksum:
             self._crc = crc64(chunk, self._crc)
         self._out(chunk)

@@ -27,7 +27,7 @@ from kvstore.commands.session import Session
 from kvstore.engine.context import Context
 from kvstore.errors import FormatError, StoreError
 from kvstore.numbers import parse_int
-from kvstore.persist.fs import Content, FileSystem, failed
+from kvstore.persist.fs import Content, FileSystem, cut_file, failed, read_file
 from kvstore.persist.manifest import LogFile, Manifest, read_manifest, write_manifest
 from kvstore.persist.rdb_load import library_name, load_rdb
 from kvstore.persist.requests import Batch, Torn, read_commands
@@ -68,7 +68,8 @@ def load_log(
     replay = Replay(ctx)
     found = replay.found
     contents = [
-        (path, _content(fs, path)) for path in (os.path.join(directory, each.name) for each in manifest.files)
+        (path, read_file(fs, path))
+        for path in (os.path.join(directory, each.name) for each in manifest.files)
     ]
     last = max((at for at, (_, content) in enumerate(contents) if len(content)), default=-1)
     for at, (path, content) in enumerate(contents):
@@ -81,13 +82,6 @@ def load_log(
             found.cut = len(content) - torn.offset
         found.bytes += len(content)
     return found
-
-
-def _content(fs: FileSystem, path: str) -> Content:
-    try:
-        return fs.read(path)
-    except OSError as error:
-        raise failed("read", path, error) from error
 
 
 def _ends_early(path: str, offset: int) -> FormatError:
@@ -103,12 +97,7 @@ def _cut(fs: FileSystem, path: str, offset: int, size: int) -> None:
         *(path, size - offset, offset),
     )
     try:
-        file = fs.append(path)
-        try:
-            file.truncate(offset)
-            file.sync()
-        finally:
-            file.close()
+        cut_file(fs, path, offset)
     except OSError as error:
         raise failed("cut", path, error) from error
 

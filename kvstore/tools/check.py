@@ -19,7 +19,7 @@ from kvstore.commands.all import COMMANDS
 from kvstore.engine.context import Limits
 from kvstore.engine.types import TYPES, Target
 from kvstore.errors import FormatError, StoreError
-from kvstore.persist.fs import Content, OsFileSystem, failed
+from kvstore.persist.fs import Content, OsFileSystem, cut_file, failed
 from kvstore.persist.lock import DirectoryLock
 from kvstore.persist.rdb_load import Note, Record, read_rdb
 from kvstore.tools.progress import Progress, count_of, counted, size_of
@@ -161,12 +161,7 @@ class _Checking:
                 target.flush()
                 os.fsync(target.fileno())
             self.fs.sync_dir(directory)
-            file = self.fs.append(path)
-            try:
-                file.truncate(size)
-                file.sync()
-            finally:
-                file.close()
+            cut_file(self.fs, path, size)
         except OSError as error:
             raise failed("cut", path, error) from None
         finally:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from kvstore.engine.context import Context, Limits
 from kvstore.engine.database import Database
 from kvstore.errors import FormatError, PersistenceError
-from kvstore.persist.fs import Content, Data, File, OsFileSystem, failed
+from kvstore.persist.fs import Content, Data, File, OsFileSystem, failed, read_file
 from kvstore.persist.manifest import LogFile, Manifest
 from kvstore.persist.rdb_load import Record, read_rdb
 from kvstore.persist.replay import load_log
@@ -88,10 +88,7 @@ def _is_terminal(out: BinaryIO) -> bool:
 
 
 def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
-    try:
-        content = fs.read(path)
-    except OSError as error:
-        raise failed("read", path, error) from None
+    content = read_file(fs, path)
     keys = 0
     left_out: dict[bytes, int] = {}
     with Progress(f"dumping {path}", len(content), hidden=_is_terminal(out)) as progress:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kvstore.commands.config.directives import DEPRECATED, NAMES, Directive
-from kvstore.commands.config.lines import quote, split_words
 from kvstore.commands.config.values import WRONG_COUNT, Refused, to_bytes, to_text
 from kvstore.errors import StoreError
+from kvstore.resp import quote_word, split_words
 
 if TYPE_CHECKING:
     from kvstore.commands.config import Config
@@ -192,7 +192,7 @@ def parse_args(args: Sequence[str]) -> CommandLine:
                     has_value = True
             options.append(b"\n" + option if options else option)
         else:
-            options.append(quote(word) + b" ")
+            options.append(quote_word(word) + b" ")
             has_value = True
     return CommandLine(file, stdin, b"".join(options), unix)
 

@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from kvstore.commands.config.lines import quote
 from kvstore.numbers import INT64_MAX, INT64_MIN, parse_float, parse_int
+from kvstore.resp import quote_word
 
 INT_MAX: Final = (1 << 31) - 1
 UINT_MAX: Final = (1 << 32) - 1
@@ -318,7 +318,7 @@ class Text(Kind):
     def write(self, value: str, default: str) -> Written:
         if not value and not self.keep_empty:
             return []
-        return [(quote(to_bytes(value)), value != default)]
+        return [(quote_word(to_bytes(value)), value != default)]
 
     def describe(self) -> str:
         return "text"
@@ -345,7 +345,7 @@ class Directory(Kind):
         return to_bytes(value)
 
     def write(self, value: str, default: str) -> Written:
-        return [(quote(to_bytes(value)), True)]
+        return [(quote_word(to_bytes(value)), True)]
 
     def describe(self) -> str:
         return "a directory"
@@ -450,7 +450,7 @@ class KeyspaceEvents(Kind):
         return (names + "".join(c for c in "KEm" if c in value)).encode()
 
     def write(self, value: frozenset[str], default: frozenset[str]) -> Written:
-        return [(quote(self.show(value)), value != default)]
+        return [(quote_word(self.show(value)), value != default)]
 
     def describe(self) -> str:
         return "characters of Ag$lshzxeKEtmdn"
