@@ -21,7 +21,10 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False),
     st.text(),
     st.binary(),
-    st.datetimes(timezones=st.timezones()).map(lambda moment: moment.astimezone(UTC)),
+    # A day from either end of the calendar, as the same moment in UTC must be a date, too.
+    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.timezones()).map(
+        lambda moment: moment.astimezone(UTC)
+    ),
     st.dates(),
     st.timedeltas(),
     st.decimals(allow_nan=False),
