@@ -279,6 +279,11 @@ def _emit(number: str, scale: int) -> bytes:
     return f"{number[0]}{point}{number[1:]}e{'-' if exponent < 0 else '+'}{abs(exponent)}".encode()
 
 
+def format_shortest(x: float) -> bytes:
+    """As ``format_double``, but a whole number has an exponent, too, where that is shorter. O(1)."""
+    return _format_long(x) if x else format_double(x)
+
+
 def format_double17(x: float) -> bytes:
     """``x`` with up to 17 significant digits, as servers before 7.2 print a double."""
     return b"%.17g" % x

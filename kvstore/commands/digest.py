@@ -13,7 +13,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from kvstore.engine.types import TYPES
-from kvstore.numbers import format_double
+from kvstore.numbers import format_shortest
 
 if TYPE_CHECKING:
     from kvstore.engine.context import Context
@@ -59,7 +59,7 @@ def digest_value(db: Keyspace, key: bytes, digest: bytes = bytes(_SIZE)) -> byte
                 digest = _xor(digest, member)
         elif name == b"ZADD":
             for score, member in _pairs(tuple(words)):
-                digest = _xor(digest, _mixed((member, format_double(float(score)))))
+                digest = _xor(digest, _mixed((member, format_shortest(float(score)))))
         elif name in (b"HSET", b"HMSET"):
             for pair in _pairs(tuple(words)):
                 digest = _xor(digest, _mixed(pair))
