@@ -103,7 +103,7 @@ lock = DirectoryLock(sys.argv[1])
 if os.fork() == 0:
     assert not lock.held
     lock.release()
-    os.write(1, b"forked\n")  # here, as the copy of the lock is held until this process has run
+    os.write(1, b"forked\\n")  # here, as the copy of the lock is held until this process has run
     os.read(int(sys.argv[2]), 1)  # lives on until the test has seen enough
     os._exit(0)
 sys.stdin.readline()
