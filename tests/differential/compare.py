@@ -202,13 +202,18 @@ def _same_numbers(left: Node, right: Node) -> bool:
     return left.text == right.text or (number is not None and number == as_number(right.text))
 
 
+# In a repair: the key of the command whose replies differ.
+ITS_KEY = b"<its key>"
+
+
 @dataclass(frozen=True)
 class Known:
     """A difference that is accepted while ``server`` is one of the two.
 
     ``commands``: upper-case names, or {"*"} for all. ``accept`` says whether this exchange is that
     difference; without it any two non-identical replies of these commands are. ``repair`` is sent to both
-    afterwards, on the same connection, where the difference would leave them in different states.
+    afterwards, on the same connection, where the difference would leave them in different states; ITS_KEY in
+    it stands for the command's first word behind its name.
     """
 
     server: str
@@ -242,7 +247,8 @@ def judge(exchange: Exchange, comparison: Comparison, known: list[Known]) -> str
     for entry in known:
         if entry.covers(exchange):
             if entry.repair:
-                exchange.ask_ours(*entry.repair)
-                exchange.ask_theirs(*entry.repair)
+                words = [exchange.argv[1] if word is ITS_KEY else word for word in entry.repair]
+                exchange.ask_ours(*words)
+                exchange.ask_theirs(*words)
             return None
     return wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.differential.compare import Exchange
+from tests.differential.compare import ITS_KEY, Exchange
 from tests.differential.grammar import (
     BAD_WORD,
     COUNT,
@@ -12,7 +12,6 @@ from tests.differential.grammar import (
     INT,
     KEY,
     NEW_KEY,
-    OWN_KEYS,
     SIDE,
     VALUE,
     Grammar,
@@ -119,10 +118,8 @@ GRAMMAR = Grammar(
             {"LREM", "LPOS"},
             "7.0 takes the lowest integer as a count",
             _lowest_count,
-            repair=(b"DEL", *OWN_KEYS),
+            repair=(b"DEL", ITS_KEY),
         ),
-        Known(
-            "valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", *OWN_KEYS)
-        ),
+        Known("valkey", {"LSET"}, "valkey cuts the index to 32 bits", _wide_index, repair=(b"DEL", ITS_KEY)),
     ],
 )
