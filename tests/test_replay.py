@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from typing import Any
 
 import pytest
@@ -258,10 +257,9 @@ def test_an_old_log_of_one_file_becomes_the_base_whenever_the_process_is_killed(
 
 
 def test_a_log_of_many_transactions_loads_in_linear_time() -> None:
+    # About a second; where each looked at those before it, it would not end before the time-out.
     unit = MULTI + words("INCR a") + words("INCR b") + EXEC
-    began = time.perf_counter()
-    assert strings(load(disk(unit * 20_000))) == {b"a": b"20000", b"b": b"20000"}
-    assert time.perf_counter() - began < 10  # about 0.3 s; a minute where each looks at those before it
+    assert strings(load(disk(unit * 60_000))) == {b"a": b"60000", b"b": b"60000"}
 
 
 def test_offsets_are_told_in_any_order() -> None:

