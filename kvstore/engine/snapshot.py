@@ -33,10 +33,10 @@ from kvstore.engine.keyspace import Keyspace
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.types import Value
 
-# Keys that a bucket has at most, on average: what is written between two looks at the clock, 0.2 ms.
-_BUCKET_KEYS = 512
-# Keys sorted between two looks at the clock: some 0.1 ms.
-_SORTED_AT_ONCE = 1000
+# Keys that a bucket has at most, on average: what is written between two looks at the clock, 0.1 ms.
+_BUCKET_KEYS = 256
+# Keys sorted between two looks at the clock: less than 0.1 ms.
+_SORTED_AT_ONCE = 500
 # Strings up to this size, in bytes, are written many at a time.
 SHORT_STRING = 511
 _ONLY_BYTES = {bytes}
