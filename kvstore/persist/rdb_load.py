@@ -65,6 +65,8 @@ _WINDOW: Final = 1 << 20
 _LONGEST_FAST: Final = 1 << 8
 # Loaders tell how far they are after about so many bytes.
 _TELL_EVERY: Final = 1 << 18
+# Strings, and containers whose elements come one after the other.
+_PLAIN: Final = frozenset({0, 1, 2, 4, 5})
 
 
 @dataclass(slots=True)
@@ -450,12 +452,16 @@ class _Loading:
     def _step(self, frame: _Frame, window: bytes, base: int, at: int) -> tuple[int, bool]:
         """Read records that begin in the window from ``at`` on; where it stopped, and whether at the end.
 
-        Keys with short strings are read here, near the end of the window and all others by ``_record``.
+        Keys with short strings, and containers in their plain forms, are read here; near the end of the window
+        and wherever something is the matter, ``_record`` does it.
         """
         fast = len(window) - _LONGEST_FAST
         stop = min(at + _TELL_EVERY, len(window) if base + len(window) == len(self._content) else fast)
         fast = min(fast, stop)
-        keep_from, index, recording = self._keep_from, -1, self._recording
+        keep_from, index, limits = self._keep_from, -1, frame.limits
+        reader = Reader(window)
+        if self._recording:
+            fast = -1  # the uses of keys are for ``_record``
         while True:
             if frame.db != index:
                 index = frame.db
@@ -467,28 +473,38 @@ class _Loading:
                 if window[at] == EXPIRETIME_MS:
                     deadline = int.from_bytes(window[at + 1 : at + 9], "little", signed=True)
                     at += 9
-                if window[at] or (size := window[at + 1]) > 63 or recording:
+                number, size = window[at], window[at + 1]
+                if size > 63 or number not in _PLAIN:
                     at = first
                     break
                 at += 2
                 key = window[at : at + size]
                 at += size
-                length = window[at]
-                if length > 63:
+                if number:
+                    reader.pos = at
+                    try:
+                        value = load(number, reader, limits)
+                    except FormatError:
+                        at = first
+                        break
+                    at = reader.pos
+                elif (length := window[at]) > 63:
                     at = first
                     break
-                at += 1
+                else:
+                    at += 1
+                    value = window[at : at + length]
+                    at += length
                 if key in data:
                     raise _twice(key, base + first)
                 if deadline is None:
-                    data[key] = window[at : at + length]
+                    data[key] = value
                 elif deadline >= keep_from:
-                    data[key] = window[at : at + length]
+                    data[key] = value
                     expires[key] = deadline
                     file(key, deadline)
                 else:
                     self.loaded.expired += 1
-                at += length
             if at >= stop:
                 return at, False
             at, ended = self._record(frame, window, base, at)

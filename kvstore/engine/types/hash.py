@@ -110,8 +110,10 @@ class Hash(dict[bytes, bytes]):
         made = cls()
         made.update(fields)
         longest = limits.hash_max_listpack_value
-        made.wide = len(fields) > limits.hash_max_listpack_entries or any(
-            len(field) > longest or len(value) > longest for field, value in fields.items()
+        made.wide = (
+            len(fields) > limits.hash_max_listpack_entries
+            or max(map(len, fields), default=0) > longest
+            or max(map(len, fields.values()), default=0) > longest
         )
         return made
 

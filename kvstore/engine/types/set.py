@@ -164,6 +164,15 @@ def _load(reader: Reader, limits: Limits) -> Set:
         made = Set()
         made.encoding = HASHTABLE
         made.update(dict.fromkeys(members))
+    elif members and parse_int(members[0]) is None:
+        # Never an intset: no need to see it grow.
+        small = (
+            len(members) <= limits.set_max_listpack_entries
+            and max(map(len, members)) <= limits.set_max_listpack_value
+        )
+        made = Set()
+        made.encoding = LISTPACK if small else HASHTABLE
+        made.update(dict.fromkeys(members))
     else:
         made = filled(members, limits)
     if len(made) != len(members):

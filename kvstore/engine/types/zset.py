@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from math import isnan
 
 from kvstore.engine.codec import Reader, length_of, pieces_of, scored_of
 from kvstore.engine.context import Effect, Limits
@@ -57,9 +58,8 @@ class ZSet:
             and max(map(len, scores), default=0) <= limits.zset_max_listpack_value
         )
         if small:
-            for member, score in scores.items():
-                if not score:
-                    scores[member] = 0.0
+            if 0.0 in scores.values():  # or -0.0, which a listpack does not have
+                scores.update([(member, 0.0) for member, score in scores.items() if not score])
         return cls(scores, not small)
 
     def __len__(self) -> int:
@@ -202,7 +202,7 @@ def _made_of(scores: dict[bytes, float], count: int, limits: Limits, start: int)
     """The set of ``count`` members that were read from ``start`` on. Raises FormatError."""
     if len(scores) != count:
         raise FormatError("a member comes twice", start)
-    if not all(score == score for score in scores.values()):
+    if any(map(isnan, scores.values())):
         raise FormatError("a score is not a number", start)
     return ZSet.sized(scores, limits)
 
