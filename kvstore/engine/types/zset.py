@@ -57,9 +57,8 @@ class ZSet:
             len(scores) <= limits.zset_max_listpack_entries
             and max(map(len, scores), default=0) <= limits.zset_max_listpack_value
         )
-        if small:
-            if 0.0 in scores.values():  # or -0.0, which a listpack does not have
-                scores.update([(member, 0.0) for member, score in scores.items() if not score])
+        if small and 0.0 in scores.values():  # or -0.0, which a listpack does not have
+            scores.update([(member, 0.0) for member, score in scores.items() if not score])
         return cls(scores, not small)
 
     def __len__(self) -> int:
