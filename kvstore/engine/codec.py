@@ -184,7 +184,7 @@ class Reader:
                 self.pos = pos
                 append(string())
                 pos = self.pos
-        self.pos = pos
+        self.pos = min(pos, end)
         if pos > end:
             raise FormatError(f"ends too early: a string goes {pos - end} bytes past the end", end)
         return found
@@ -380,10 +380,10 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
     """
     if size > len(data) * (_LZF_LONGEST // 3):
         raise FormatError(f"{len(data)} compressed bytes cannot be {size} bytes")
-    if _lzf is None:
+    if _lzf is None or not size:  # which the library has no answer to
         return lzf_decompress_pure(data, size)
     try:
-        plain: bytes | None = _lzf.decompress(data, size) if size else b""
+        plain: bytes | None = _lzf.decompress(data, size)
     except ValueError:
         plain = None
     if plain is None or len(plain) != size:
