@@ -293,6 +293,7 @@ def _hashes() -> Iterable[Sample]:
     many = [(b"f%d" % n, b"%d" % n) for n in range(300)]
     yield of("zipmap-that-does-not-count", 9, string(zipmap(many)), dict(many))
     yield of("ziplist", 13, string(ziplist(packed)), HASH)
+    yield of("ziplist-of-a-long-word", 13, string(ziplist([b"f", b"v" * 99])), {b"f": b"v" * 99})
     yield of("listpack", 16, string(listpack(packed)), HASH, 10)
     yield of("listpack-compressed", 16, squeezed(listpack([b"f", b"v" * 200])), {b"f": b"v" * 200}, 10)
 
@@ -338,6 +339,9 @@ def _zsets() -> Iterable[Sample]:
     words = _flat((17 if name == b"17" else name, _score(score)) for name, score in ordered)
     yield of("ziplist", 12, string(ziplist(words)), SCORES)
     yield of("listpack", 17, string(listpack(words)), SCORES, 10)
+    long: list[Word] = [b"m" * 99, b"0.5"]
+    yield of("ziplist-of-a-long-word", 12, string(ziplist(long)), {b"m" * 99: 0.5})
+    yield of("listpack-of-a-long-word", 17, string(listpack(long)), {b"m" * 99: 0.5}, 10)
 
 
 def samples() -> list[Sample]:
@@ -365,13 +369,13 @@ def samples() -> list[Sample]:
 
 def large_samples() -> list[Sample]:
     """With more elements than the heads of packed encodings count, and longer ones."""
-    many = _many(65_537)
+    many = _many(65_535)
     content = [digits(word) for word in many]
     # The last sizes of an element that three bytes tell, and the first that take four.
     long: list[Word] = [b"x" * (size - 5) for size in (2097150, 2097151)]
     return [
-        Sample("list-ziplist-uncounted", 10, string(ziplist(many)), "list", content),
-        Sample("list-nodes-uncounted", 18, b"\x01\x02" + string(listpack(many)), "list", content, 10),
+        Sample("list-ziplist-of-many", 10, string(ziplist(many)), "list", content),
+        Sample("list-nodes-of-many", 18, b"\x01\x02" + string(listpack(many)), "list", content, 10),
         Sample("list-nodes-of-megabytes", 18, b"\x01\x02" + string(listpack(long)), "list", long, 10),
-        Sample("set-listpack-uncounted", 20, string(listpack(many)), "set", set(content), 11),
+        Sample("set-listpack-of-many", 20, string(listpack(many)), "set", set(content), 11),
     ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from itertools import islice
+from itertools import chain, islice
 
 from kvstore.engine.codec import Reader, compact_string_of, length_of, pairs_of, pieces_of, string_of
 from kvstore.engine.context import Effect, Limits
@@ -105,15 +105,20 @@ class Hash(dict[bytes, bytes]):
         self.wide = False
 
     @classmethod
-    def sized(cls, fields: dict[bytes, bytes], limits: Limits) -> Hash:
-        """A hash made in one go, with the encoding that its size calls for. O(n)."""
+    def sized(cls, fields: dict[bytes, bytes], limits: Limits, packed: bool = False) -> Hash:
+        """A hash made in one go, with the encoding that its size calls for. O(n).
+
+        ``packed``: it comes in a packed encoding, which the servers then keep however long its words are.
+        """
         made = cls()
         made.update(fields)
         longest = limits.hash_max_listpack_value
-        made.wide = (
-            len(fields) > limits.hash_max_listpack_entries
-            or max(map(len, fields), default=0) > longest
-            or max(map(len, fields.values()), default=0) > longest
+        made.wide = len(fields) > limits.hash_max_listpack_entries or (
+            not packed
+            and (
+                max(map(len, fields), default=0) > longest
+                or max(map(len, fields.values()), default=0) > longest
+            )
         )
         return made
 
@@ -182,10 +187,9 @@ def _memory(value: Hash, samples: int) -> int:
 
 
 def _rewrite(key: bytes, value: Hash) -> Iterator[Effect]:
-    fields = list(value)
-    for at in range(0, len(fields), _REWRITE_BATCH):
-        batch = fields[at : at + _REWRITE_BATCH]
-        yield (b"HSET", key, *[word for field in batch for word in (field, value[field])])
+    pairs = iter(value.items())
+    while batch := list(islice(pairs, _REWRITE_BATCH)):
+        yield (b"HSET", key, *chain.from_iterable(batch))
     if value.deadlines:
         yield from expire_effects(key, value.deadlines)
 
@@ -255,20 +259,21 @@ def _load(reader: Reader, limits: Limits) -> Hash:
     return _of_words(reader.strings(2 * count), limits, start)
 
 
-def _of_words(words: list[bytes], limits: Limits, start: int) -> Hash:
+def _of_words(words: list[bytes], limits: Limits, start: int, packed: bool = False) -> Hash:
     """The hash of fields and values in turn, which were read from ``start`` on. Raises FormatError."""
     if len(words) % 2:
         raise FormatError("a field has no value", start)
     fields = dict(zip(words[::2], words[1::2], strict=True))
     if 2 * len(fields) != len(words):
         raise FormatError("a field comes twice", start)
-    return Hash.sized(fields, limits)
+    return Hash.sized(fields, limits, packed)
 
 
 def _load_packed(unpack: Callable[[bytes], list[bytes]]) -> Loader:
     def load(reader: Reader, limits: Limits) -> Hash:
         start = reader.pos
-        return _of_words(reader.packed(unpack), limits, start)
+        # The servers make a zipmap anew, as what its words call for.
+        return _of_words(reader.packed(unpack), limits, start, packed=unpack is not zipmap)
 
     return load
 
@@ -303,7 +308,7 @@ def _load_timed_packed(reader: Reader, limits: Limits) -> Hash:
             raise FormatError("the deadline of a field is not a number", start)
         if deadline:
             deadlines[field] = deadline
-    return _timed(_of_words(words, limits, start), deadlines, start)
+    return _timed(_of_words(words, limits, start, packed=True), deadlines, start)
 
 
 def _load_timed_valkey(reader: Reader, limits: Limits) -> Hash:

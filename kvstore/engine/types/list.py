@@ -154,9 +154,9 @@ def _memory(value: List, samples: int) -> int:
 
 
 def _rewrite(key: bytes, value: List) -> Iterator[Effect]:
-    elements = list(value)
-    for at in range(0, len(elements), _REWRITE_BATCH):
-        yield (b"RPUSH", key, *elements[at : at + _REWRITE_BATCH])
+    elements = iter(value)
+    while batch := tuple(islice(elements, _REWRITE_BATCH)):
+        yield (b"RPUSH", key, *batch)
 
 
 def _check(value: List) -> None:
@@ -176,20 +176,22 @@ def _load(reader: Reader, limits: Limits) -> List:
 
 
 def _load_ziplist(reader: Reader, limits: Limits) -> List:
-    return List.sized(reader.packed(ziplist), limits)
+    return _linked(reader.packed(ziplist), limits)
 
 
 def _load_ziplists(reader: Reader, limits: Limits) -> List:
     elements: list[bytes] = []
     for _ in range(reader.count()):
         elements += reader.packed(ziplist)
-    return List.sized(elements, limits)
+    return _linked(elements, limits)
 
 
 def _load_nodes(reader: Reader, limits: Limits) -> List:
     """Nodes that are one large element each, or a listpack."""
     elements: list[bytes] = []
-    for _ in range(reader.count(2)):
+    count = reader.count(2)
+    container = 0
+    for _ in range(count):
         start = reader.pos
         container = reader.length()
         if container == _NODE_PLAIN:
@@ -198,7 +200,16 @@ def _load_nodes(reader: Reader, limits: Limits) -> List:
             elements += reader.packed(listpack)
         else:
             raise FormatError(f"no node of a list is of kind {container}", start)
-    return List.sized(elements, limits)
+    if count == 1 and container == _NODE_PACKED:
+        return List.sized(elements, limits)
+    return _linked(elements, limits)
+
+
+def _linked(elements: list[bytes], limits: Limits) -> List:
+    """A list of nodes, which is a quicklist however small it is, until it shrinks."""
+    made = List.sized(elements, limits)
+    made.quick = True
+    return made
 
 
 register(

@@ -30,8 +30,6 @@ INTSET, LISTPACK, HASHTABLE = range(3)
 _NAMES = ("intset", "listpack", "hashtable")
 # Members of one command when a set is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
-# Digits of a 64-bit integer, and its sign.
-_LONGEST_INTEGER = 20
 
 
 class Set(dict[bytes, None]):
@@ -140,9 +138,9 @@ def _memory(value: Set, samples: int) -> int:
 
 
 def _rewrite(key: bytes, value: Set) -> Iterator[Effect]:
-    members = list(value)
-    for at in range(0, len(members), _REWRITE_BATCH):
-        yield (b"SADD", key, *members[at : at + _REWRITE_BATCH])
+    members = iter(value)
+    while batch := tuple(islice(members, _REWRITE_BATCH)):
+        yield (b"SADD", key, *batch)
 
 
 def _check(value: Set) -> None:
@@ -181,7 +179,8 @@ def _load(reader: Reader, limits: Limits) -> Set:
 
 
 def _load_packed(unpack: Callable[[bytes], list[bytes]], encoding: int) -> Loader:
-    """The loader of a packed set, which keeps the encoding that it has in the file while it is small enough."""
+    """The loader of a packed set, which keeps the encoding that it has in the file while it has few enough
+    members, however long they are."""
 
     def load(reader: Reader, limits: Limits) -> Set:
         start = reader.pos
@@ -191,9 +190,7 @@ def _load_packed(unpack: Callable[[bytes], list[bytes]], encoding: int) -> Loade
         if len(made) != len(members):
             raise FormatError("a member comes twice", start)
         most = limits.set_max_intset_entries if encoding == INTSET else limits.set_max_listpack_entries
-        longest = limits.set_max_listpack_value if encoding == LISTPACK else _LONGEST_INTEGER
-        small = len(members) <= most and max(map(len, members), default=0) <= longest
-        made.encoding = encoding if small else HASHTABLE
+        made.encoding = encoding if len(members) <= most else HASHTABLE
         return made
 
     return load

@@ -51,11 +51,13 @@ class ZSet:
         self.wide = wide
 
     @classmethod
-    def sized(cls, scores: dict[bytes, float], limits: Limits) -> ZSet:
-        """A set made in one go, with the encoding that its size calls for. O(n log n)."""
-        small = (
-            len(scores) <= limits.zset_max_listpack_entries
-            and max(map(len, scores), default=0) <= limits.zset_max_listpack_value
+    def sized(cls, scores: dict[bytes, float], limits: Limits, packed: bool = False) -> ZSet:
+        """A set made in one go, with the encoding that its size calls for. O(n log n).
+
+        ``packed``: it comes in a packed encoding, which the servers then keep however long its members are.
+        """
+        small = len(scores) <= limits.zset_max_listpack_entries and (
+            packed or max(map(len, scores), default=0) <= limits.zset_max_listpack_value
         )
         if small and 0.0 in scores.values():  # or -0.0, which a listpack does not have
             scores.update([(member, 0.0) for member, score in scores.items() if not score])
@@ -190,20 +192,21 @@ def _load_packed(unpack: Callable[[bytes], list[bytes]]) -> Callable[[Reader, Li
         if len(words) % 2 or None in scores:
             raise FormatError("a member has no score", start)
         pairs = zip(words[::2], scores, strict=True)
-        return _made_of(
-            {member: score for member, score in pairs if score is not None}, len(scores), limits, start
-        )
+        made = {member: score for member, score in pairs if score is not None}
+        return _made_of(made, len(scores), limits, start, packed=True)
 
     return load
 
 
-def _made_of(scores: dict[bytes, float], count: int, limits: Limits, start: int) -> ZSet:
+def _made_of(
+    scores: dict[bytes, float], count: int, limits: Limits, start: int, packed: bool = False
+) -> ZSet:
     """The set of ``count`` members that were read from ``start`` on. Raises FormatError."""
     if len(scores) != count:
         raise FormatError("a member comes twice", start)
     if any(map(isnan, scores.values())):
         raise FormatError("a score is not a number", start)
-    return ZSet.sized(scores, limits)
+    return ZSet.sized(scores, limits, packed)
 
 
 register(
