@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from kvstore.engine import snapshot as walker
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.engine.eviction import POLICIES
-from kvstore.engine.snapshot import Entries, Snapshot
+from kvstore.engine.snapshot import Entries, Rest, Snapshot
 from kvstore.engine.types import TYPES, Target, Value
+from kvstore.persist.aof_base import AofBaseWriter
 from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.rdb_load import load_rdb
 from tests.differential import grammar as grammars
@@ -24,11 +25,14 @@ from tests.laws import START_MS, Digest, Lawful, digest
 from tests.test_laws import FAMILIES, LIMITS_OF, run_step
 
 
-@pytest.fixture(autouse=True)
-def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let few keys make many buckets and many slices."""
+@pytest.fixture(autouse=True, params=["written", "copied"])
+def small_buckets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let few keys make many buckets and many slices; small values that change are written, or copied as if
+    they were large."""
     monkeypatch.setattr(walker, "_BUCKET_KEYS", 2)
     monkeypatch.setattr(walker, "_SORTED_AT_ONCE", 3)
+    if request.param == "copied":
+        monkeypatch.setattr(walker, "_SMALL", 4)
 
 
 class Found:
@@ -38,26 +42,39 @@ class Found:
         self.data: Digest = {}
         self.open = False
 
-    def _keep(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> None:
+    def keep(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> None:
         assert (db, key) not in self.data, "written twice"
         record = TYPES[type(value)]
         self.data[db, key] = record.name, record.digest(value), deadline_ms
 
-    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[object] | None:
+    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Rest | None:
         assert not self.open, "in the middle of another entry"
         if type(value) is bytes:
-            self._keep(db, key, value, deadline_ms)
+            self.keep(db, key, value, deadline_ms)
             return None
         self.open = True
-        return self._slowly(db, key, value, deadline_ms)
+        return Slowly(self, db, key, value, deadline_ms)
 
-    def _slowly(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[None]:
-        before = TYPES[type(value)].digest(value)
-        yield
-        yield
-        assert TYPES[type(value)].digest(value) == before, "changed before it was written"
-        self._keep(db, key, value, deadline_ms)
-        self.open = False
+
+class Slowly(Rest):
+    """A container that takes three steps."""
+
+    def __init__(self, found: Found, db: int, key: bytes, value: Value, deadline_ms: int | None) -> None:
+        self.found, self.db, self.key, self.value, self.deadline_ms = found, db, key, value, deadline_ms
+        self.digest = TYPES[type(value)].digest
+        self.before = self.digest(value)
+        self.steps = 3
+
+    def __next__(self) -> None:
+        assert self.digest(self.value) == self.before, "changed before it was written"
+        self.steps -= 1
+        if not self.steps:
+            self.found.keep(self.db, self.key, self.value, self.deadline_ms)
+            self.found.open = False
+            raise StopIteration
+
+    def let_go(self, copy: Callable[[], Value]) -> None:
+        self.value = copy()
 
 
 class FoundFast(Found):
@@ -68,7 +85,7 @@ class FoundFast(Found):
     ) -> None:
         assert not self.open, "in the middle of another entry"
         for key, value, deadline in zip(keys, values, deadlines_ms or [None] * len(keys), strict=True):
-            self._keep(db, key, value, deadline)
+            self.keep(db, key, value, deadline)
 
 
 class InFile:
@@ -265,20 +282,103 @@ def filled(count: int) -> Context:
     return ctx
 
 
-def test_a_large_value_is_written_in_steps_and_finished_before_it_changes() -> None:
+def make_large(db: Database, kind: str) -> None:
+    words = [b"%d" % n + random.randbytes(500) for n in range(2000)]
+    if kind == "list":
+        db.rpush("large", *words)
+    elif kind == "set":
+        db.sadd("large", *words)
+    elif kind == "zset":
+        db.zadd("large", {word: n for n, word in enumerate(words)})
+    elif kind == "string":
+        db.set("large", b"".join(words))
+    else:
+        db.hset("large", mapping=dict(zip(words, words, strict=True)))
+        if kind == "timed hash":
+            db.hexpire("large", 100, *words[::3])
+
+
+def change_large(db: Database, kind: str) -> None:
+    if kind == "list":
+        db.lpop("large", 100)
+        db.lset("large", -1, "changed")
+    elif kind == "set":
+        db.srem("large", *list(db._data[b"large"])[::2])
+    elif kind == "zset":
+        db.zremrangebyrank("large", 0, 700)
+        db.zadd("large", {b"new": 1})
+    elif kind == "string":
+        db.append("large", "more")
+    else:
+        db.hdel("large", *list(db._data[b"large"])[::2])
+        db.hset("large", "new", "new")
+
+
+@pytest.mark.parametrize("kind", ["list", "set", "zset", "hash", "timed hash", "string"])
+def test_what_changes_while_a_large_value_is_written_is_written_after_it_as_it_was(kind: str) -> None:
     ctx = filled(0)
     db = ctx.database(0)
-    db.rpush("large", *(random.randbytes(1000) for _ in range(1000)))
+    make_large(db, kind)
     found = InFile()
     snapshot = Snapshot(ctx, found.writer)
     before = digest(ctx)
-    for _ in range(8):
+    for _ in range(5):
         assert not snapshot.step(0)
+    for number in range(20):  # of another database, and made too late
+        ctx.database(1).set(f"k{number}", "v")
     assert snapshot.written == 0
-    db.lset("large", 0, "changed")
-    assert snapshot.written == 1
-    assert snapshot.step(0)
+    change_large(db, kind)
+    assert snapshot.written == 0
+    assert not snapshot.step(0)
+    change_large(db, kind)
+    snapshot.finish()
     assert found.data == before
+
+
+def test_keys_that_change_while_a_large_value_is_written_do_not_wait_for_it() -> None:
+    ctx = filled(0)
+    db = ctx.database(0)
+    make_large(db, "hash")
+    for number in range(200):
+        db.set(f"k{number}", "v", ex=100)
+        db.hset(f"h{number}", "f", "v")
+    found = InFile()
+    snapshot = Snapshot(ctx, found.writer)
+    before = digest(ctx)
+    while snapshot._rest is None:
+        assert not snapshot.step(0)
+    written = snapshot.written
+    for number in range(200):
+        db.append(f"k{number}", "w")
+        db.hset(f"h{number}", "f", "w")
+        db.delete(f"k{number}")
+    assert snapshot.written == written
+    assert snapshot._rest is not None
+    snapshot.finish()
+    assert snapshot.written == snapshot.total
+    assert found.data == before
+
+
+@pytest.mark.parametrize("kind", ["list", "set", "zset", "hash", "timed hash"])
+def test_a_large_value_that_changes_becomes_the_same_commands(kind: str) -> None:
+    ctx = filled(0)
+    db = ctx.database(0)
+    make_large(db, kind)
+    whole: list[bytes] = []
+    writer = AofBaseWriter(whole.append)
+    for _ in writer.entry(0, b"large", db._data[b"large"], 1 << 50) or ():
+        pass
+    writer.end()
+    parts: list[bytes] = []
+    writer = AofBaseWriter(parts.append)
+    db.pexpireat("large", 1 << 50)
+    snapshot = Snapshot(ctx, writer)
+    for _ in range(5):
+        assert not snapshot.step(0)
+    change_large(db, kind)
+    snapshot.finish()
+    writer.end()
+    assert b"".join(parts) == b"".join(whole)
 
 
 def test_a_key_made_during_the_snapshot_is_not_in_it_even_if_it_was_deleted_before() -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from mmap import mmap
 from struct import Struct
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kvstore.errors import FormatError
 from kvstore.numbers import parse_float
@@ -47,8 +47,10 @@ T = TypeVar("T")
 _POLYNOMIAL = 0x95AC9329AC4BC9B5
 # Three bytes of LZF stand for at most this many.
 _LZF_LONGEST = 264
-# Shorter strings are not worth compressing, and longer ones must become this much shorter; in bytes.
+# Shorter strings are not worth compressing, and others must become this much shorter; in bytes. Longer ones would
+# keep everybody waiting: random bytes take 6 ms a MB.
 _LZF_LEAST = 21
+_LZF_MOST = 1 << 19
 _LZF_GAIN = 4
 # Containers up to this many elements are written as one piece; the size of pieces of larger values, in bytes.
 PIECE_COUNT = 128
@@ -306,19 +308,47 @@ def pieces_of(
     """The body of a container in pieces: ``head``, and its elements by ``encode``."""
     if len(elements) <= PIECE_COUNT:
         return (head + encode(elements, compress),)
-    return _large_pieces(head, elements, encode, compress)
+    return LargePieces(head, elements, encode, compress)
 
 
-def _large_pieces(
-    head: bytes, elements: Iterable[T], encode: Callable[[Collection[T], bool], bytes], compress: bool
-) -> Iterator[bytes]:
-    yield head
-    each, taken = iter(elements), PIECE_COUNT
-    while batch := list(islice(each, taken)):
-        piece = encode(batch, compress)
-        yield piece
+class LargePieces(Iterator[bytes]):
+    """The body of a large container, of which each step encodes a piece."""
+
+    __slots__ = ("_compress", "_done", "_each", "_elements", "_encode", "_head", "_taken")
+
+    def __init__(
+        self,
+        head: bytes,
+        elements: Iterable[T],
+        encode: Callable[[Collection[T], bool], bytes],
+        compress: bool,
+    ):
+        self._head: bytes | None = head
+        self._elements: Iterable[Any] = elements
+        self._encode: Callable[[Any, bool], bytes] = encode
+        self._compress = compress
+        self._each: Iterator[Any] = iter(elements)
+        self._done = 0  # elements
+        self._taken = PIECE_COUNT  # how many the next piece takes
+
+    def __next__(self) -> bytes:
+        head = self._head
+        if head is not None:
+            self._head = None
+            return head
+        batch = list(islice(self._each, self._taken))
+        if not batch:
+            raise StopIteration
+        piece = self._encode(batch, self._compress)
+        self._done += len(batch)
         # As many as make about one piece, going by the last ones.
-        taken = max(1, min(taken * 8, len(batch) * PIECE_BYTES // (len(piece) or 1)))
+        self._taken = max(1, min(self._taken * 8, len(batch) * PIECE_BYTES // (len(piece) or 1)))
+        return piece
+
+    def go_on_with(self, twin: LargePieces) -> None:
+        """Take what is left from the pieces of an equal container, as this one is about to change. O(n)."""
+        self._elements, self._encode = twin._elements, twin._encode
+        self._each = islice(iter(self._elements), self._done, None)
 
 
 # ------------------------------------------------------------------------------------ checksum
@@ -366,8 +396,8 @@ def crc64_pure(data: bytes | memoryview | mmap, crc: int = 0) -> int:
 
 
 def lzf_compress(data: bytes) -> bytes | None:
-    """``data`` compressed, or None when there is no library or nothing to gain. O(n)."""
-    if _lzf is None or len(data) < _LZF_LEAST:
+    """``data`` compressed, or None when there is no library, nothing to gain, or too much to do. O(n)."""
+    if _lzf is None or not _LZF_LEAST <= len(data) <= _LZF_MOST:
         return None
     packed: bytes | None = _lzf.compress(data, len(data) - _LZF_GAIN)
     return packed
