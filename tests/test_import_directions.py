@@ -54,6 +54,7 @@ ENGINE_LEVELS = {
     "kvstore.engine.order": 0,
     "kvstore.engine.expiry": 0,
     "kvstore.engine.ranks": 0,
+    "kvstore.engine.ids": 0,
     "kvstore.engine.types": 1,
     # The context holds the evictor, which weighs values.
     "kvstore.engine.context": 1,

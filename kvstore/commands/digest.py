@@ -1,9 +1,10 @@
 """A fingerprint of data, the same that DEBUG DIGEST of Redis gives for the same data.
 
-It does not depend on the order of keys, members and fields, only on that of a list's elements. Values are
-read through the commands that rebuild them, so that nothing here asks what a value is made of.
+It does not depend on the order of keys, members and fields, only on that of a list's elements and a stream's
+entries. Values are read through the commands that rebuild them, so that nothing here asks what they are made of;
+of a stream, which no commands rebuild, the entries count and its groups do not.
 
-Must not know: containers, sessions.
+Must not know: other containers, sessions.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from kvstore.engine.types import TYPES
+from kvstore.engine.types.stream import Stream
 from kvstore.numbers import format_shortest
 
 if TYPE_CHECKING:
     from kvstore.engine.context import Context
     from kvstore.engine.keyspace import Keyspace
 
-_NUMBERS = {"string": 0, "list": 1, "set": 2, "zset": 3, "hash": 4}
+_NUMBERS = {"string": 0, "list": 1, "set": 2, "zset": 3, "hash": 4, "stream": 6}
 _SIZE = 20
 
 
@@ -49,7 +51,13 @@ def digest_value(db: Keyspace, key: bytes, digest: bytes = bytes(_SIZE)) -> byte
     value = db._data[key]
     record = TYPES[type(value)]
     digest = _mix(digest, _NUMBERS.get(record.name, 0).to_bytes(4))
-    for name, _, *words in record.rewrite(key, value):
+    commands: Iterable[tuple[bytes, ...]] = ()
+    if type(value) is Stream:
+        for (time, sequence), entry in value.entries.items():
+            digest = _mixed(entry, _mix(digest, b"%d.%d" % (time, sequence)))
+    else:
+        commands = record.rewrite(key, value)
+    for name, _, *words in commands:
         if name == b"SET":
             digest = _mix(digest, words[0])
         elif name == b"RPUSH":

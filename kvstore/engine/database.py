@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kvstore.engine.types.stream
 import kvstore.engine.types.string  # noqa: F401
 from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic

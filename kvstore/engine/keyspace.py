@@ -412,6 +412,7 @@ class Keyspace:
         assert self._access is None or self._access.keys() <= self._data.keys()
         for key, value in self._data.items():
             assert type(key) is bytes
-            # Only strings may be empty.
-            assert type(value) is bytes or len(value) > 0
-            TYPES[type(value)].check(value)
+            record = TYPES[type(value)]
+            # Only strings and streams may be empty.
+            assert record.may_be_empty or len(value) > 0
+            record.check(value)

@@ -30,7 +30,6 @@ from kvstore.persist.rdb import (
     EOF,
     EXPIRETIME,
     EXPIRETIME_MS,
-    FIELD_DEADLINES,
     FREQ,
     FUNCTION2,
     FUNCTION_PRE_GA,
@@ -65,6 +64,8 @@ _WINDOW: Final = 1 << 20
 _LONGEST_FAST: Final = 1 << 8
 # Loaders tell how far they are after about so many bytes.
 _TELL_EVERY: Final = 1 << 18
+# AUX fields that belong to the key that comes next.
+_AUX_NAMES: Final = frozenset(record.aux_name for record in TYPES.values() if record.aux_name)
 # Strings, and containers whose elements come one after the other.
 _PLAIN: Final = frozenset({0, 1, 2, 4, 5})
 
@@ -110,10 +111,10 @@ class _Frame:
     """What stands around the values of a file, and what has been read of it for the next key."""
 
     __slots__ = (
+        "aux",
         "content",
         "db",
         "deadline_ms",
-        "field_deadlines",
         "frequency",
         "idle_s",
         "limits",
@@ -137,7 +138,7 @@ class _Frame:
         self.deadline_ms: int | None = None
         self.idle_s: int | None = None
         self.frequency: int | None = None
-        self.field_deadlines: bytes | None = None
+        self.aux: dict[bytes, bytes] = {}  # that belong to it, by name
 
     def opcode(self, reader: Reader, opcode: int) -> Note | None:
         """Read what belongs to an opcode other than EOF, behind which the reader stands."""
@@ -152,9 +153,9 @@ class _Frame:
             self.frequency = reader.byte()
         elif opcode == AUX:
             name, value = reader.string(), reader.string()
-            if name != FIELD_DEADLINES:
+            if name not in _AUX_NAMES:
                 return Note("aux", name, value, at)
-            self.field_deadlines = value
+            self.aux[name] = value
         elif opcode == RESIZEDB:
             reader.length()
             reader.length()
@@ -191,9 +192,12 @@ class _Frame:
         except EmptyValueError:
             self.forget()
             return Note("empty", key, b"", at)
-        if self.field_deadlines is not None:
+        if self.aux:
+            record = TYPES[type(value)]
+            aux = self.aux.get(record.aux_name)
             try:
-                TYPES[type(value)].apply_aux(value, self.field_deadlines)
+                if aux is not None:
+                    record.apply_aux(value, aux)
             except FormatError as error:
                 raise FormatError(error.text, at)
         found = Record(self.db, key, value, self.deadline_ms, self.idle_s, self.frequency, at)

@@ -179,7 +179,8 @@ class _Summary:
         self.end = 0
         self._types: Counter[str] = Counter()
         self._databases: Counter[int] = Counter()
-        self._deadlines = self._past = self._fields = self._empty = 0
+        self._deadlines = self._past = self._empty = 0
+        self._beyond: Counter[str] = Counter()  # of values that RDB 9 does not hold whole, by type
         self._modules: Counter[str] = Counter()
         self._libraries: list[str] = []
         self._aux: dict[str, str] = {}
@@ -212,13 +213,14 @@ class _Summary:
             raise FormatError(f"{path}: the key {_text(found.key)!r} comes twice", found.offset)
         seen.add(found.key)
         self.keys += 1
-        self._types[TYPES[type(found.value)].name] += 1
+        record = TYPES[type(found.value)]
+        self._types[record.name] += 1
         self._databases[found.db] += 1
         if found.deadline_ms is not None:
             self._deadlines += 1
             self._past += found.deadline_ms <= self._now_ms
-        if TYPES[type(found.value)].aux(found.value, Target.PORTABLE) is not None:
-            self._fields += 1
+        if record.least(found.value) is not Target.PORTABLE:
+            self._beyond[record.name] += 1
 
     def show(self) -> None:
         """Print it."""
@@ -234,8 +236,10 @@ class _Summary:
             print(
                 f"  {counted(self._deadlines, 'key')} with a deadline, {count_of(self._past)} of them past it"
             )
-        if self._fields:
-            print(f"  {counted(self._fields, 'hash', 'hashes')} with fields that expire")
+        if self._beyond["hash"]:
+            print(f"  {counted(self._beyond['hash'], 'hash', 'hashes')} with fields that expire")
+        if self._beyond["stream"]:
+            print(f"  {counted(self._beyond['stream'], 'stream')} with counters that RDB 9 has no place for")
         if self._libraries:
             print(f"  libraries of functions: {', '.join(self._libraries)}")
         if self._empty:

@@ -36,6 +36,10 @@ class Target(Enum):
 
     PORTABLE = "portable"
     """RDB 9, which every server since Redis 5 reads; what it cannot hold goes beside it (``ValueType.aux``)."""
+    REDIS_70 = "redis-7.0"
+    """RDB 10: Redis from 7.0 on; streams have counters."""
+    REDIS_72 = "redis-7.2"
+    """RDB 11: Redis from 7.2 on, Valkey; consumers have times at which they were active."""
     REDIS_74 = "redis-7.4"
     """RDB 12: Redis from 7.4 on; fields of hashes have deadlines."""
     VALKEY_9 = "valkey-9"
@@ -77,6 +81,10 @@ class ValueType:
     Each raises FormatError, and returns a container without elements where the bytes say so."""
     may_be_empty: bool = False
     """Whether a key may hold a value without elements."""
+    least: Callable[[Value], Target] = lambda value: Target.PORTABLE
+    """The oldest target whose ``dump`` leaves nothing of the value out. Cheap."""
+    aux_name: bytes = b""
+    """What ``aux`` is called in files."""
     aux: Callable[[Value, Target], bytes | None] = lambda value, target: None
     """What ``dump`` for this target leaves out, or None when that is nothing."""
     apply_aux: Callable[[Value, bytes], None] = lambda value, aux: None
@@ -90,8 +98,6 @@ _REFUSED = {
     22: "a hash with field deadlines of a release candidate of Redis 7.4",
     23: "a hash with field deadlines of a release candidate of Redis 7.4",
 }
-# All forms in which streams have been written, by every server.
-_STREAMS = frozenset({15, 19, 21})
 
 
 def register(container: type, record: ValueType) -> None:
@@ -110,8 +116,6 @@ def load(number: int, reader: Reader, limits: Limits, valkey: bool = False) -> V
     start = reader.pos
     found = (_loaders.get(number | VALKEY) if valkey else None) or _loaders.get(number)
     if found is None:
-        if number in _STREAMS:
-            raise FormatError(f"type {number} is a stream, which this version does not read", start)
         if number in _REFUSED and not valkey:
             raise FormatError(f"type {number} is {_REFUSED[number]}, which is not read", start)
         raise FormatError(f"unknown type {number}", start)

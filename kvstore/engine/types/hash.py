@@ -31,6 +31,8 @@ from kvstore.numbers import parse_int
 _PLAIN = 4
 _TIMED = 24
 _TIMED_VALKEY = 22
+# Who knows deadlines of fields, and by which type.
+_TIMED_TYPES = {Target.REDIS_74: _TIMED, Target.VALKEY_9: _TIMED_VALKEY}
 
 # Fields of one command when a hash is written as commands, as the server's log rewrite has it.
 _REWRITE_BATCH = 64
@@ -214,15 +216,13 @@ def _check(value: Hash) -> None:
 
 
 def _rdb_type(value: Hash, target: Target) -> int:
-    if not value.deadlines or target is Target.PORTABLE:
-        return _PLAIN
-    return _TIMED if target is Target.REDIS_74 else _TIMED_VALKEY
+    return _TIMED_TYPES.get(target, _PLAIN) if value.deadlines else _PLAIN
 
 
 def _dump(value: Hash, target: Target, compress: bool = False) -> Iterable[bytes]:
     head = length_of(len(value))
     deadlines = value.deadlines
-    if not deadlines or target is Target.PORTABLE:
+    if not deadlines or target not in _TIMED_TYPES:
         return pieces_of(head, value.items(), pairs_of, compress)
     string = compact_string_of if compress else string_of
     if target is Target.VALKEY_9:
@@ -335,7 +335,7 @@ def _timed(value: Hash, deadlines: dict[bytes, int], start: int) -> Hash:
 
 def _aux(value: Hash, target: Target) -> bytes | None:
     """The deadlines, where the type that is written has no place for them."""
-    if not value.deadlines or target is not Target.PORTABLE:
+    if not value.deadlines or target in _TIMED_TYPES:
         return None
     return b"".join(
         [string_of(field) + deadline.to_bytes(8, "little") for field, deadline in value.deadlines.items()]
@@ -374,6 +374,8 @@ register(
             25: _load_timed_packed,
             _TIMED_VALKEY | VALKEY: _load_timed_valkey,
         },
+        least=lambda value: Target.REDIS_74 if value.deadlines else Target.PORTABLE,
+        aux_name=b"kvstore-field-deadlines",
         aux=_aux,
         apply_aux=_apply_aux,
     ),

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 
 _FOOTER_BYTES: Final = 10
 # The oldest version that has what is written for a target.
-_VERSIONS: Final = {Target.PORTABLE: 9, Target.REDIS_74: 12, Target.VALKEY_9: 80}
+_VERSIONS: Final = {
+    Target.PORTABLE: 9,
+    Target.REDIS_70: 10,
+    Target.REDIS_72: 11,
+    Target.REDIS_74: 12,
+    Target.VALKEY_9: 80,
+}
 # The newest versions that are read: of Redis, and of Valkey from where its numbers are its own.
 _NEWEST: Final = 12
 _VALKEY: Final = 80
 
 
 def dump_payload(value: Value) -> bytes:
-    """A value as a payload that every server since Redis 5 takes, or (where fields of a hash have deadlines)
-    Redis from 7.4 on. O(n)."""
+    """A value as a payload, of the oldest version that has all of it. O(n).
+
+    That is what every server since Redis 5 takes; for a stream that counts more than its entries Redis from 7.0
+    or 7.2 on and Valkey; for a hash whose fields have deadlines Redis from 7.4 on.
+    """
     record = TYPES[type(value)]
-    target = Target.PORTABLE
-    if record.aux(value, target) is not None and record.aux(value, Target.REDIS_74) is None:
-        target = Target.REDIS_74
+    target = record.least(value)
     number = record.rdb_type(value, target)
     data = b"".join([bytes((number,)), *record.dump(value, target), _VERSIONS[target].to_bytes(2, "little")])
     return data + crc64(data).to_bytes(8, "little")

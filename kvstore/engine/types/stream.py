@@ -1,0 +1,464 @@
+"""Streams: entries in the order of their IDs, and groups of consumers that read them.
+
+Invariants
+- ``last_id`` is at or behind the last entry; entries are only added behind it. The first ID is that of the
+  first entry.
+- An entry is a tuple of fields and values in turn. Field names of entries that have the same ones are one object.
+- What is pending of a consumer is pending of its group, as the same object, and the other way round.
+- A stream may be empty: what it counts, and its groups, are kept.
+
+Costs: adding O(1) amortised, an entry by its ID and deletion O(log n), trimming O(entries / 256), a range O(log n +
+its length); see ``kvstore.engine.ids``. About 0.9 µs to add an entry of one field. An entry takes about 67 bytes,
+8 more for each further field and each value, and its values; one that is pending about 200.
+
+Must not know: keys, databases, commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Final
+
+from kvstore.engine.codec import PIECE_BYTES, Reader, length_of, string_of
+from kvstore.engine.context import Effect, Limits
+from kvstore.engine.ids import FIRST_ID, ID, IdMap
+from kvstore.engine.types import Loader, Target, ValueType, register
+from kvstore.engine.types.payload import dump_payload
+from kvstore.engine.types.stream_nodes import Words, node_of, node_sizes, raw_id, read_node
+from kvstore.errors import FormatError
+from kvstore.numbers import INT64_MAX
+
+# RDB types: of Redis 5; with counters, of 7.0; with times at which consumers were active, of 7.2 and Valkey.
+_PLAIN: Final = 15
+_COUNTED: Final = 19
+_ACTIVE: Final = 21
+
+# How many entries a group has read, when nobody knows; when a consumer was active that never was.
+UNKNOWN: Final = -1
+NEVER: Final = -1
+
+_64_BITS: Final = (1 << 64) - 1
+# Nodes that are counted between two pauses: about 2 ms.
+_PAUSE_NODES: Final = 50
+# Bytes of a node in a file, at least: its name and a listpack.
+_NODE_LEAST_BYTES: Final = 17 + 1
+# Bytes of what is pending in a file: an ID, a time, a count; of an ID; of a consumer, at least; of a group.
+_PENDING_BYTES: Final = 25
+_ID_BYTES: Final = 16
+_CONSUMER_BYTES: Final = 10
+_GROUP_BYTES: Final = 5
+# Bytes an entry takes beside its tuple, in memory; of what is pending: its object, its time, two places.
+_PLACE_SIZE: Final = 27
+_PENDING_SIZE: Final = 56 + 32 + 2 * _PLACE_SIZE
+_CONSUMER_SIZE: Final = 500
+_GROUP_SIZE: Final = 700
+
+
+class Pending:
+    """An entry that was delivered and not yet acknowledged."""
+
+    __slots__ = ("consumer", "count", "delivered_ms")
+
+    def __init__(self, consumer: Consumer, delivered_ms: int, count: int):
+        self.consumer = consumer
+        self.delivered_ms = delivered_ms  # Unix time, the last one
+        self.count = count  # of deliveries
+
+
+class Consumer:
+    __slots__ = ("active_ms", "name", "pending", "seen_ms")
+
+    def __init__(self, name: bytes, seen_ms: int, active_ms: int):
+        self.name = name
+        self.seen_ms = seen_ms  # Unix time at which it last asked
+        self.active_ms = active_ms  # Unix time at which it last got something, or NEVER
+        self.pending: IdMap[Pending] = IdMap()
+
+
+class Group:
+    __slots__ = ("consumers", "entries_read", "last_id", "pending")
+
+    def __init__(self, last_id: ID, entries_read: int):
+        self.last_id = last_id  # the last that was delivered
+        self.entries_read = entries_read  # of all that were ever added, or UNKNOWN
+        self.pending: IdMap[Pending] = IdMap()
+        self.consumers: dict[bytes, Consumer] = {}
+
+    def deliver(self, id: ID, consumer: Consumer, now_ms: int, count: int = 1) -> None:
+        """Let an entry be pending of a consumer of the group, and of no other one. O(log n)."""
+        pending = self.pending.get(id)
+        if pending is None:
+            self.pending.put(id, pending := Pending(consumer, now_ms, count))
+        else:
+            pending.consumer.pending.pop(id)
+            pending.consumer, pending.delivered_ms, pending.count = consumer, now_ms, count
+        consumer.pending.put(id, pending)
+
+    def acknowledge(self, id: ID) -> bool:
+        """Let an entry be pending no more; False if it was not. O(log n)."""
+        pending = self.pending.pop(id)
+        if pending is None:
+            return False
+        pending.consumer.pending.pop(id)
+        return True
+
+
+class Stream:
+    __slots__ = ("entries", "entries_added", "groups", "last_id", "max_deleted_id")
+
+    def __init__(self) -> None:
+        self.entries: IdMap[Words] = IdMap()
+        self.last_id: ID = FIRST_ID  # the last that was ever given
+        self.max_deleted_id: ID = FIRST_ID  # the highest that was deleted, other than by trimming
+        self.entries_added = 0  # ever
+        self.groups: dict[bytes, Group] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def first_id(self) -> ID:
+        """The ID of the first entry, (0, 0) where there is none. O(1)."""
+        return self.entries.first() or FIRST_ID
+
+    def add(self, id: ID, words: Iterable[bytes]) -> None:
+        """Append an entry of fields and values in turn, whose ID is behind ``last_id``. O(fields)."""
+        entries = self.entries
+        before = entries.latest()
+        held = tuple(words)
+        if before is not None and before[::2] == held[::2] and len(before) == len(held):
+            # The same names: one object each is enough.
+            shared = list(held)
+            shared[::2] = before[::2]
+            held = tuple(shared)
+        entries.append(id, held)
+        self.last_id = id
+        self.entries_added += 1
+
+    def delete(self, id: ID) -> bool:
+        """Delete an entry; False if it is not there. O(log n)."""
+        if self.entries.pop(id) is None:
+            return False
+        if id > self.max_deleted_id:
+            self.max_deleted_id = id
+        return True
+
+
+def _copy(value: Stream) -> Stream:
+    twin = Stream()
+    twin.entries = value.entries.copy()
+    twin.last_id, twin.max_deleted_id = value.last_id, value.max_deleted_id
+    twin.entries_added = value.entries_added
+    for name, group in value.groups.items():
+        made = twin.groups[name] = Group(group.last_id, group.entries_read)
+        for consumer in group.consumers.values():
+            made.consumers[consumer.name] = Consumer(consumer.name, consumer.seen_ms, consumer.active_ms)
+        for id, pending in group.pending.items():
+            consumer = made.consumers[pending.consumer.name]
+            made.pending.append(id, again := Pending(consumer, pending.delivered_ms, pending.count))
+            consumer.pending.append(id, again)
+    return twin
+
+
+def _memory(value: Stream, samples: int) -> int:
+    count = len(value)
+    taken = count if samples == 0 else min(samples, count)
+    size = sys.getsizeof(value) + _PLACE_SIZE * count
+    measured, before = 0, None
+    for _, words in islice(value.entries.items(), taken):
+        measured += sys.getsizeof(words) + sum(map(sys.getsizeof, words[1::2]))
+        if before is None or before[0] is not words[0]:
+            size += sum(map(sys.getsizeof, words[::2]))
+        before = words
+    if taken:
+        size += measured * count // taken
+    for group in value.groups.values():
+        size += _GROUP_SIZE + len(group.consumers) * _CONSUMER_SIZE + len(group.pending) * _PENDING_SIZE
+    return size
+
+
+def _effort(value: Stream) -> int:
+    return len(value) + sum(1 + len(group.pending) for group in value.groups.values()) or 1
+
+
+def _rewrite(key: bytes, value: Stream) -> Iterator[Effect]:
+    # No commands give back all that a stream counts, so it is restored as it is.
+    yield (b"RESTORE", key, b"0", dump_payload(value), b"REPLACE", b"ABSTTL")
+
+
+def _digest(value: Stream) -> object:
+    groups = [
+        (
+            name,
+            group.last_id,
+            group.entries_read,
+            tuple((id, p.consumer.name, p.delivered_ms, p.count) for id, p in group.pending.items()),
+            frozenset((each.name, each.seen_ms, each.active_ms) for each in group.consumers.values()),
+        )
+        for name, group in value.groups.items()
+    ]
+    counted = (value.last_id, value.max_deleted_id, value.entries_added)
+    return tuple(value.entries.items()), counted, frozenset(groups)
+
+
+def _check(value: Stream) -> None:
+    value.entries.check()
+    # Entries have fields, each with a value.
+    for _, words in value.entries.items():
+        assert type(words) is tuple and words and not len(words) % 2
+        assert all(type(word) is bytes for word in words)
+    assert (value.entries.last() or FIRST_ID) <= value.last_id
+    for group in value.groups.values():
+        group.pending.check()
+        held = {}
+        for name, consumer in group.consumers.items():
+            assert consumer.name == name
+            consumer.pending.check()
+            for id, pending in consumer.pending.items():
+                # What a consumer holds says so.
+                assert pending.consumer is consumer
+                assert id not in held
+                held[id] = pending
+        # What is pending has one consumer, and is one object.
+        assert [held.get(id) for id, _ in group.pending.items()] == [one for _, one in group.pending.items()]
+        assert len(held) == len(group.pending)
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def _least(value: Stream) -> Target:
+    """Whether what older types leave out is what their readers guess."""
+    groups = value.groups.values()
+    if any(each.active_ms != each.seen_ms for group in groups for each in group.consumers.values()):
+        return Target.REDIS_72
+    if not value.entries or value.max_deleted_id != FIRST_ID or value.entries_added != len(value):
+        return Target.REDIS_70
+    if any(group.entries_read != _guessed_read(value, group.last_id) for group in groups):
+        return Target.REDIS_70
+    return Target.PORTABLE
+
+
+def _rdb_type(value: Stream, target: Target) -> int:
+    return {Target.PORTABLE: _PLAIN, Target.REDIS_70: _COUNTED}.get(target, _ACTIVE)
+
+
+def _id_of(id: ID) -> bytes:
+    return length_of(id[0]) + length_of(id[1])
+
+
+def _raw_id_of(id: ID) -> bytes:
+    return id[0].to_bytes(8, "big") + id[1].to_bytes(8, "big")
+
+
+def _time_of(ms: int) -> bytes:
+    return ms.to_bytes(8, "little", signed=True)
+
+
+def _dump(value: Stream, target: Target, compress: bool = False) -> Iterable[bytes]:
+    pieces = _gathered(_parts(value, _rdb_type(value, target), compress))
+    first, second = next(pieces), next(pieces, None)
+    return (first,) if second is None else chain((first, second), pieces)
+
+
+def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The parts in pieces of at least 64 KB, but the last. An empty part ends a piece, and may be one."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES or not part:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _parts(value: Stream, number: int, compress: bool) -> Iterator[bytes]:
+    # How many nodes there are stands before the first. They are counted without making them, and with
+    # pauses: a large stream neither stops its writer nor is in memory twice.
+    sizes: list[int] = []
+    for size in node_sizes(value.entries.items()):
+        sizes.append(size)
+        if not len(sizes) % _PAUSE_NODES:
+            yield b""
+    yield length_of(len(sizes))
+    entries = value.entries.items()
+    for size in sizes:
+        yield node_of(islice(entries, size), compress)
+    counted = b""
+    if number >= _COUNTED:
+        counted = _id_of(value.first_id) + _id_of(value.max_deleted_id) + length_of(value.entries_added)
+    yield length_of(len(value)) + _id_of(value.last_id) + counted + length_of(len(value.groups))
+    for name, group in value.groups.items():
+        read = length_of(group.entries_read & _64_BITS) if number >= _COUNTED else b""
+        yield string_of(name) + _id_of(group.last_id) + read + length_of(len(group.pending))
+        for id, pending in group.pending.items():
+            yield _raw_id_of(id) + _time_of(pending.delivered_ms) + length_of(pending.count)
+        yield length_of(len(group.consumers))
+        for consumer in group.consumers.values():
+            active = _time_of(consumer.active_ms) if number >= _ACTIVE else b""
+            yield (
+                string_of(consumer.name)
+                + _time_of(consumer.seen_ms)
+                + active
+                + length_of(len(consumer.pending))
+            )
+            for id, _ in consumer.pending.items():
+                yield _raw_id_of(id)
+
+
+# What type 15 leaves out, where that is all there is: after the counters of the stream, the groups, each with
+# its counter and its consumers, each with its time.
+
+
+def _aux(value: Stream, target: Target) -> bytes | None:
+    if target is not Target.PORTABLE or _least(value) is Target.PORTABLE:
+        return None
+    parts = [_id_of(value.max_deleted_id), length_of(value.entries_added), length_of(len(value.groups))]
+    for name, group in value.groups.items():
+        parts += (string_of(name), length_of(group.entries_read & _64_BITS), length_of(len(group.consumers)))
+        for consumer in group.consumers.values():
+            parts += (string_of(consumer.name), _time_of(consumer.active_ms))
+    return b"".join(parts)
+
+
+def _apply_aux(value: Stream, aux: bytes) -> None:
+    reader = Reader(aux)
+    value.max_deleted_id, value.entries_added = _id(reader), reader.length()
+    for _ in range(reader.count(3)):
+        start = reader.pos
+        group = value.groups.get(reader.string())
+        if group is None:
+            raise FormatError("a counter of a group that is not there", start)
+        group.entries_read = _read_count(reader)
+        for _ in range(reader.count(9)):
+            start = reader.pos
+            consumer = group.consumers.get(reader.string())
+            if consumer is None:
+                raise FormatError("a time of a consumer that is not there", start)
+            consumer.active_ms = reader.i64le()
+    if reader.left():
+        raise FormatError("something behind the counters of a stream", reader.pos)
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+def _id(reader: Reader) -> ID:
+    """An ID as two lengths."""
+    return reader.length(), reader.length()
+
+
+def _read_count(reader: Reader) -> int:
+    """How many entries a group has read."""
+    start = reader.pos
+    count = reader.length()
+    if count == UNKNOWN & _64_BITS:
+        return UNKNOWN
+    if count > INT64_MAX:
+        raise FormatError("a group has read fewer entries than none", start)
+    return count
+
+
+def _guessed_read(value: Stream, last_id: ID) -> int:
+    """How many entries a group has read that stands there, as servers guess where a file does not say.
+
+    They take the entries that are there for all that there ever were. O(1).
+    """
+    size, first = len(value), value.first_id
+    if not size or last_id == value.last_id:
+        return size
+    return int(last_id == first) if last_id <= first else UNKNOWN
+
+
+def _load_with(number: int) -> Loader:
+    """The loader of one of the three types."""
+
+    def load(reader: Reader, limits: Limits) -> Stream:
+        value = Stream()
+        last: ID | None = None
+        for _ in range(reader.count(_NODE_LEAST_BYTES)):
+            last = read_node(reader, value.entries, last)
+        start = reader.pos
+        if reader.length() != len(value):
+            raise FormatError("a stream has not as many entries as it says", start)
+        start = reader.pos
+        value.last_id = _id(reader)
+        if last is not None and last > value.last_id:
+            raise FormatError("an entry of a stream comes behind its last ID", start)
+        value.entries_added = len(value)
+        if number >= _COUNTED:
+            _id(reader)  # the first one, which is that of the first entry
+            value.max_deleted_id = _id(reader)
+            value.entries_added = reader.length()
+        for _ in range(reader.count(_GROUP_BYTES)):
+            start = reader.pos
+            name = reader.string()
+            if name in value.groups:
+                raise FormatError("a group of a stream comes twice", start)
+            value.groups[name] = _load_group(reader, value, number)
+        return value
+
+    return load
+
+
+def _load_group(reader: Reader, value: Stream, number: int) -> Group:
+    last_id = _id(reader)
+    group = Group(last_id, _read_count(reader) if number >= _COUNTED else _guessed_read(value, last_id))
+    start = reader.pos
+    count = reader.count(_PENDING_BYTES)
+    # Whose they are stands behind them.
+    nobody = Consumer(b"", 0, NEVER)
+    held = {raw_id(reader): Pending(nobody, reader.i64le(), reader.length()) for _ in range(count)}
+    if len(held) != count:
+        raise FormatError("an entry is pending of a group twice", start)
+    for _ in range(reader.count(_CONSUMER_BYTES)):
+        start = reader.pos
+        name, seen_ms = reader.string(), reader.i64le()
+        if name in group.consumers:
+            raise FormatError("a consumer of a group comes twice", start)
+        active_ms = reader.i64le() if number >= _ACTIVE else seen_ms
+        consumer = group.consumers[name] = Consumer(name, seen_ms, active_ms)
+        start = reader.pos
+        for _ in range(reader.count(_ID_BYTES)):
+            id = raw_id(reader)
+            pending = held.get(id)
+            if pending is None or pending.consumer is not nobody:
+                raise FormatError(
+                    "an entry is pending of a consumer, and not of its group or of another one too", start
+                )
+            pending.consumer = consumer
+            consumer.pending.put(id, pending)
+            count -= 1
+    if count:
+        raise FormatError("an entry is pending of a group, and of none of its consumers", start)
+    for id in sorted(held):
+        group.pending.append(id, held[id])
+    return group
+
+
+register(
+    Stream,
+    ValueType(
+        name="stream",
+        copy=_copy,
+        encoding=lambda value, limits: "stream",
+        memory=_memory,
+        rewrite=_rewrite,
+        digest=_digest,
+        effort=_effort,
+        check=_check,
+        rdb_type=_rdb_type,
+        dump=_dump,
+        loaders={number: _load_with(number) for number in (_PLAIN, _COUNTED, _ACTIVE)},
+        may_be_empty=True,
+        least=_least,
+        aux_name=b"kvstore-stream-counters",
+        aux=_aux,
+        apply_aux=_apply_aux,
+    ),
+)
