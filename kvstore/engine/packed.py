@@ -189,7 +189,7 @@ def zipmap(data: bytes) -> list[bytes]:
         pos = end + 1
     if pos != end:
         raise FormatError("an element of a zipmap goes past its end")
-    if data[0] < 254 and data[0] * 2 != len(found):
+    if data[0] != 254 and data[0] * 2 != len(found):  # 254 is also for all that are more
         raise FormatError("a zipmap has not as many elements as it says")
     return found
 
