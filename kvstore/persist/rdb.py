@@ -14,12 +14,13 @@ Must not know: where the bytes go, where the keys come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, repeat
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice, repeat
 from struct import Struct
 from typing import Final
 
-from kvstore.engine.codec import compact_string_of, crc64, length_of, string_of
+from kvstore.engine.codec import LargePieces, compact_string_of, crc64, length_of, string_of
+from kvstore.engine.snapshot import Rest
 from kvstore.engine.types import TYPES, Target, Value
 from kvstore.persist.gathering import Gathering
 
@@ -122,8 +123,8 @@ class RdbWriter(Gathering):
             for key, value, deadline in zip(keys, values, deadlines_ms or repeat(None), strict=False):
                 self.entry(db, key, value, deadline)
 
-    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iterator[object] | None:
-        """Write one key. None: it is written. An iterator: the value is large, and each step writes a part.
+    def entry(self, db: int, key: bytes, value: Value, deadline_ms: int | None) -> Rest | None:
+        """Write one key. None: it is written. Else the value is large, and each step writes a part.
 
         ``deadline_ms``: Unix time in milliseconds at which the key expires.
         """
@@ -147,12 +148,7 @@ class RdbWriter(Gathering):
             self._put(head)
             return None
         self._put(head)
-        return self._rest(body)
-
-    def _rest(self, body: Iterable[bytes]) -> Iterator[None]:
-        for piece in body:
-            self._put(piece)
-            yield
+        return _Rest(body, self._put, lambda twin: record.dump(twin, target, self._compress))
 
     def end(self) -> None:
         """Write what stands behind the keys, and hand on all that is left."""
@@ -175,3 +171,26 @@ class RdbWriter(Gathering):
         if self._checksum:
             self._crc = crc64(chunk, self._crc)
         self._out(chunk)
+
+
+class _Rest(Rest):
+    """What is left of a large value: pieces of its body."""
+
+    def __init__(
+        self, body: Iterable[bytes], put: Callable[[bytes], None], dump: Callable[[Value], Iterable[bytes]]
+    ):
+        self._body = iter(body)
+        self._put = put
+        self._dump = dump
+        self._taken = 0  # pieces
+
+    def __next__(self) -> None:
+        self._put(next(self._body))
+        self._taken += 1
+
+    def let_go(self, copy: Callable[[], Value]) -> None:
+        twin = self._dump(copy())
+        if isinstance(self._body, LargePieces) and isinstance(twin, LargePieces):
+            self._body.go_on_with(twin)
+        else:
+            self._body = islice(iter(twin), self._taken, None)
