@@ -78,7 +78,7 @@ class Pulse:
         files = self.files
         assert files is not None  # or it never beats
         files.breathe()
-        self.next_ns = now_ns + (_SLICE_EVERY_NS if files.saving else _TICK_NS)
+        self.next_ns = now_ns + (_SLICE_EVERY_NS if files.jobs.walks else _TICK_NS)
 
     def end(self, why: str) -> Files | None:
         """No more of it; the files, the first time."""
@@ -176,7 +176,7 @@ class DurableStore(Store):
         files = self._files()
         if self.ctx.units:
             raise StoreError("compact() in a unit, whose end the log has yet to see")
-        files.finish()  # one that has begun lacks what came since
+        files.jobs.finish()  # one that has begun lacks what came since
         files.compact()
 
     def close(self) -> None:

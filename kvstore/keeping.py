@@ -14,6 +14,7 @@ from typing import Final
 from kvstore.commands.config import Config
 from kvstore.commands.tables import LOADING
 from kvstore.engine.types import Target
+from kvstore.errors import StoreError
 from kvstore.net.server import Server
 from kvstore.persist.files import Files
 from kvstore.persist.settings import Settings
@@ -122,12 +123,12 @@ class Keeper:
         return self.files.flush()
 
     def _is_busy(self) -> bool:
-        return self.files.busy
+        return self.files.jobs.busy
 
     def _turn(self) -> None:
         files = self.files
-        if files.saving:
-            files.turn()
+        if files.jobs.walks:
+            files.jobs.turn()
         if files.synced != self._synced:
             self._synced = files.synced
             self._server.hub.synced()
@@ -158,16 +159,17 @@ class Keeper:
         """Never write what is not yet written: it is part of a unit that stays unfinished."""
         self.files.abandon()
 
-    def close(self, save: bool | None = False, force: bool = False) -> None:
-        """Bring everything to the disk and let go of the files. Raises StoreError where that fails, and then
-        all goes on unless ``force``."""
+    def close(self, save: bool | None = False, force: bool = False) -> StoreError | None:
+        """Bring everything to the disk and let go of the files. Where that fails raises StoreError, and all goes
+        on; with ``force`` it ends, and the error is returned."""
         if self._closed:
-            return
-        self.files.close(save, force)
+            return None
+        failure = self.files.close(save, force)
         self._closed = True
         self._server.loop.is_busy = _never
         self._server.loop.after_turn.clear()
         self._server.loop.before_send[:] = []
+        return failure
 
 
 def _never() -> bool:

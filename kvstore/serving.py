@@ -85,7 +85,9 @@ class ServerThread:
         return self
 
     def run(self) -> None:
-        """Serve on this thread, until another thread calls ``close()`` or a client sends SHUTDOWN."""
+        """Serve on this thread, until another thread calls ``close()`` or a client sends SHUTDOWN.
+
+        Raises PersistenceError if the data could not be brought to the disk at the end."""
         with self._lock:
             if self._thread_id is not None or self._done.is_set():
                 raise StoreError("the server has been started before")
@@ -95,6 +97,13 @@ class ServerThread:
             self._server.loop.run()
         finally:
             self._finish()
+        if self._thread is None:
+            self._tell_unsaved()
+
+    def _tell_unsaved(self) -> None:
+        unsaved, self._server.unsaved = self._server.unsaved, None
+        if unsaved is not None:
+            raise PersistenceError(str(unsaved))
 
     def _finish(self) -> None:
         with self._lock:
@@ -110,7 +119,10 @@ class ServerThread:
             self._closed.set()
 
     def close(self) -> None:
-        """Stop the server and close its connections. May be called twice, and from any thread."""
+        """Stop the server and close its connections. May be called twice, and from any thread.
+
+        Raises PersistenceError if the data could not be brought to the disk, after all else is done: the
+        store still has it."""
         with self._lock:
             running = self._thread_id is not None and not self._done.is_set()
             if running:
@@ -122,6 +134,8 @@ class ServerThread:
             self._closed.wait()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        if self._closed.is_set():
+            self._tell_unsaved()
 
     def __enter__(self) -> ServerThread:
         return self.start()

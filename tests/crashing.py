@@ -278,7 +278,7 @@ class Work:
         elif chance < 0.95:
             self.save()
         elif chance < 0.98:
-            if not self.files.saving:
+            if not self.files.jobs.any:
                 with suppress(ResponseError):
                     self.files.start_rewrite()
         else:
@@ -300,7 +300,7 @@ class Work:
         else:
             self.unsure += self.answers - before
             self.answers = before
-        self.files.turn()
+        self.files.jobs.turn()
 
     def _answer(self) -> None:
         log = self.files.log
@@ -392,7 +392,7 @@ class Work:
 
     def save(self) -> None:
         """A snapshot, at once or in the background; what the file may then hold is noted."""
-        if self.files.saving:
+        if self.files.jobs.any:
             return
         self._forget_saves()
         self.saves.append(digest(self.ctx))
@@ -443,7 +443,7 @@ class Work:
         log = self.files.log
         if self.way.policy != "everysec" or log is None or log.error is not None or log.syncing:
             return
-        if self.files.saving or not self.late.idle:
+        if self.files.jobs.any or not self.late.idle:
             return  # the worker is at something else
         now = self.clock.now_ms()
         waiting = [answer.when for answer in self.answered[-200:] if answer.appended > log.synced]

@@ -428,6 +428,7 @@ def test_immediate_refuses_changes_before_they_are_made_while_the_log_is_broken(
         lambda: kept.db.rpush("l", "1"),
         kept.db.flushdb,
         kept.db.flushdb,
+        lambda: kept.ctx.database(7).set("b", "1"),  # which was not there when the log broke
     ):
         with pytest.raises(PersistenceError, match="No space left"):
             change()

@@ -452,6 +452,54 @@ def _replace(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
+@pytest.mark.parametrize("how", ["RELOAD NOSAVE", "LOADAOF"])
+def test_a_file_that_cannot_be_read_back_leaves_the_data_as_it_was(how: str) -> None:
+    options = {**SAVING, **LOGGING} if how == "LOADAOF" else SAVING
+    with servers.running("kvstore", options=options) as server, server.client() as client:
+        fill(server)
+        before = digest(server)
+        assert client.call("SAVE") == b"+OK\r\n"
+        if how == "LOADAOF":
+            path = max((server.directory / "appendonlydir").glob("*.incr.aof"))
+            wait_for(lambda: path.stat().st_size > 200)
+            damaged = path.read_bytes().replace(b"RPUSH", b"RPOSH")
+        else:
+            path = server.directory / "dump.rdb"
+            damaged = path.read_bytes()[:-20] + bytes(20)
+        path.write_bytes(damaged)
+        assert client.call("DEBUG", *how.split()).startswith(b"-ERR ")
+        assert digest(server) == before
+        assert path.read_bytes() == damaged
+
+
+def test_a_log_written_once_by_a_server_that_keeps_none_is_free_for_others() -> None:
+    with servers.running("kvstore", options=SAVING) as server, server.client() as client:
+        fill(server)
+        assert client.call("BGREWRITEAOF").startswith(b"+Background append only file rewriting started")
+        wait_for(lambda: figure(server, "aof_rewrites") == "1")
+        with kvstore.open(server.directory) as store:
+            assert store.get("s") == b"v"
+            assert store.database(3).get("elsewhere") == b"1"
+
+
+def test_a_rewrite_is_under_way_while_what_came_before_it_is_synced() -> None:
+    with servers.running("kvstore", options=LOGGING) as server, server.client() as client:
+        for number in range(20):
+            client.call("SET", "before", str(number))
+            assert client.call("BGREWRITEAOF").startswith(b"+Background append only file rewriting started")
+            client.call("SET", "after", str(number))
+            assert client.call("BGREWRITEAOF") in (
+                b"-ERR Background append only file rewriting already in progress\r\n",
+                b"+Background append only file rewriting started\r\n",
+            )
+            wait_for(lambda: figure(server, "aof_rewrite_in_progress") == "0")
+            assert figure(server, "aof_last_bgrewrite_status") == "ok"
+            assert figure(server, "aof_rewrite_scheduled") == "0"
+        server.kill()
+        server.restart()
+        assert client_call(server, "MGET", "before", "after") == b"*2\r\n" + b"$2\r\n19\r\n" * 2
+
+
 # -- in a program ----------------------------------------------------------------------------------------------
 
 
@@ -463,6 +511,19 @@ def test_a_server_in_a_program_keeps_its_data_where_it_is_told_to(tmp_path: Path
             assert server.call(lambda store: store.incr("runs")) == run + 1
             with redis.Redis.from_url(server.url) as client:
                 assert client.get("runs") == b"%d" % (run + 1)
+
+
+def test_a_server_in_a_program_says_that_it_could_not_save_at_its_end(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    place.mkdir()
+    server = kvstore.serve(unix=tmp_path / "s", dir=place, save="3600 1").start()
+    server.call(lambda store: store.set("a", "1"))
+    place.rename(tmp_path / "elsewhere")
+    with pytest.raises(PersistenceError, match=r"dump\.rdb"):
+        server.close()
+    assert not server.is_running
+    server.close()
+    assert server.store.get("a") == b"1"
 
 
 def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:

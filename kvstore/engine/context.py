@@ -22,6 +22,7 @@ from kvstore.engine.eviction import Evictor
 
 if TYPE_CHECKING:
     from kvstore.engine.database import Database
+    from kvstore.engine.keyspace import Tap
 
 Effect = tuple[bytes, ...]
 Event = tuple[str, bytes]
@@ -135,6 +136,7 @@ class Context:
         "limits",
         "listeners",
         "live",
+        "new_tap",
         "random",
         "stats",
         "units",
@@ -159,6 +161,7 @@ class Context:
         self.live = False
         self.frozen: int | None = None
         self.keeps_order = False
+        self.new_tap: Tap | None = None  # of databases that are yet to be made
         self.units = 0  # how deep units are nested now
         # Sources of function libraries by name, as they were read: kept, to be written again.
         self.libraries: dict[bytes, bytes] = {}
@@ -198,6 +201,7 @@ class Context:
         if found is None:
             found = self.databases[index] = self._make(self, index)
             found.live = self.live
+            found._before_change = self.new_tap
             if self.keeps_order:
                 found._scan_order()
             self.evictor.attach(found)

@@ -46,9 +46,9 @@ _DENIED: Final = (
 class Files(Protocol):
     """What keeps the store on disk, as far as the end of the server has to do with it."""
 
-    def close(self, save: bool | None = False, force: bool = False) -> None:
-        """Bring everything to the disk and let go of the files. Raises StoreError where that fails, and then all
-        goes on unless ``force``."""
+    def close(self, save: bool | None = False, force: bool = False) -> StoreError | None:
+        """Bring everything to the disk and let go of the files. Where that fails raises StoreError, and all
+        goes on; with ``force`` it ends, and the error is returned."""
 
     def abandon(self) -> None:
         """Never write what is not yet written: it is part of a unit that stays unfinished."""
@@ -103,6 +103,7 @@ class Server:
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
         self.files: Files | None = None  # None: the store is in memory, or its files are closed
+        self.unsaved: StoreError | None = None  # why not all is in the files that were closed
         self.loop.read, self.loop.run_rest = make_reader(self)
         self.loop.send = make_sender(self)
         self._follow()
@@ -420,7 +421,7 @@ class Server:
         if files is None:
             return True
         try:
-            files.close(save, force)
+            self.unsaved = files.close(save, force)
         except StoreError as error:
             LOGGER.warning("Errors trying to shut down the server: %s", error)
             return False

@@ -323,6 +323,21 @@ class AppendLog(Listener):
                 self.syncing = True
                 self._worker.submit(current.sync, self._sync_ended)
 
+    def sync_soon(self, done: Callable[[], None]) -> bool:
+        """Have the worker sync what was written, and call ``done``; False if there is nothing to sync, or no
+        use in it."""
+        current = self._current
+        if current is None or current.synced == current.end or self.error is not None:
+            return False
+        self.syncing = True
+
+        def ended(error: BaseException | None) -> None:
+            self._sync_ended(error)
+            done()
+
+        self._worker.submit(current.sync, ended)
+        return True
+
     def _sync_ended(self, error: BaseException | None) -> None:
         self.syncing = False  # the increment knows of a failure
 

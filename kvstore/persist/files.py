@@ -1,7 +1,7 @@
 """The files of one store: what its snapshot and its append-only log do, and when.
 
-A server drives it from its loop: ``flush()`` before replies leave, ``turn()`` in every turn while ``busy``,
-``tick()`` about ten times a second. A durable store in a program drives it by ``breathe()``, at the start of
+A server drives it from its loop: ``flush()`` before replies leave, ``jobs.turn()`` in every turn while those
+are busy, ``tick()`` about ten times a second. A durable store in a program drives it by ``breathe()``, at the start of
 calls that may grow the data.
 
 Invariants
@@ -22,21 +22,17 @@ from typing import Any, Final, Protocol
 from kvstore.engine.context import Context
 from kvstore.errors import FormatError, PersistenceError, ResponseError, StoreError, err
 from kvstore.persist.aof import AppendLog
-from kvstore.persist.figures import Figures, JobFigures
+from kvstore.persist.figures import Figures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
-from kvstore.persist.guard import unguard_databases
+from kvstore.persist.jobs import Jobs
 from kvstore.persist.loading import Loader
 from kvstore.persist.lock import DirectoryLock
-from kvstore.persist.saving import SaveJob
 from kvstore.persist.settings import Settings
-from kvstore.persist.worker import InlineWorker, ThreadWorker, Worker
-from kvstore.persist.writers import MakeWriter, base_writer, snapshot_writer
+from kvstore.persist.worker import ThreadWorker, Worker
+from kvstore.persist.writers import base_writer, snapshot_writer
 
 log = logging.getLogger("kvstore")
 
-# How long a job walks in one turn, about: what each command that comes meanwhile is delayed by it. A turn costs some
-# 20 us besides, so shorter ones would make a job longer.
-SLICE_NS: Final = 250_000
 # After a snapshot by a save point failed, the next is not tried before that.
 _RETRY_SAVE_MS: Final = 5000
 # After so many failed rewrites in a row they are put off, for minutes that double up to the most.
@@ -77,6 +73,7 @@ class Files:
         self.fs: FileSystem = OsFileSystem() if fs is None else fs
         self.worker: Worker = ThreadWorker() if worker is None else worker
         self.figures = Figures(last_save_ms=ctx.now())
+        self.jobs = Jobs(ctx, self.fs, self.worker, self.figures)
         self.log: AppendLog | None = None
         self._loader = Loader(ctx, settings, self.fs, self.figures.load)
         self._take_lock = lock
@@ -85,8 +82,6 @@ class Files:
         self._refusal: str | None = None
         self._failed_at = -1  # how much the log had heard when it was last not written
         self._lock: Lock | None = None
-        self._job: SaveJob | None = None
-        self._job_log: AppendLog | None = None  # whose base the job writes; None: it writes a snapshot
         self._save_scheduled = self._rewrite_scheduled = False
         self._saved_changes = 0  # of all databases together, at the last snapshot
         self._job_changes = 0  # the same when the one under way began
@@ -134,10 +129,15 @@ class Files:
 
     def reload(self, *, save: bool, flush: bool, merge: bool) -> None:
         """DEBUG RELOAD: write a snapshot and read it back. ``save``, ``flush``: whether to write, and to
-        empty the store first; ``merge``: keys that are there already are replaced, else they are an error."""
+        empty the store first; ``merge``: keys that are there already are replaced, else they are an error.
+
+        Raises ResponseError, PersistenceError or FormatError; where the file cannot be read, the store is as
+        it was, as it would be written over that file some time."""
         if save:
             self.save()
         if flush:
+            if not save:
+                self._loader.try_snapshot()
             self._empty()
             self._loader.load_snapshot()
         else:
@@ -145,10 +145,12 @@ class Files:
         self._loaded()
 
     def load_log(self) -> None:
-        """DEBUG LOADAOF: empty the store and read the log back. Raises ResponseError without a log."""
+        """DEBUG LOADAOF: empty the store and read the log back. Raises ResponseError without a log, and
+        PersistenceError or FormatError where it cannot be read; the store is then as it was."""
         if self.log is None:
             raise err("Error trying to load the AOF files, check server logs.")
         self.log.flush()
+        self._loader.try_log()
         self._empty()
         self._loader.load_log()
         self._loaded()
@@ -161,7 +163,7 @@ class Files:
 
     def save(self) -> None:
         """SAVE: write a snapshot now. Raises ResponseError while one is under way, or if it fails."""
-        if self._job is not None and self._job_log is None:
+        if self.jobs.is_snapshot:
             raise err("Background save already in progress")
         try:
             self.save_to(self.settings.rdb_path)
@@ -176,32 +178,18 @@ class Files:
     def save_to(self, path: str) -> None:
         """Write a snapshot to a file, whole or not at all. Raises PersistenceError."""
         directory, name = os.path.split(path)
-        taps = [(db, db._before_change) for db in self.ctx.databases.values()]
-        for db, _ in taps:
-            db._before_change = None  # of a rewrite under way, which sees no change meanwhile
-        try:
-            self._write_now(directory or ".", name, snapshot_writer(self.ctx, self.settings))
-        finally:
-            for db, tap in taps:
-                db._before_change = tap
-
-    def _write_now(self, directory: str, name: str, make: MakeWriter) -> None:
-        """Write all data to a file, at once. Raises PersistenceError."""
-        try:
-            SaveJob(self.ctx, self.fs, InlineWorker(), directory, name, make, done=_ignore).run()
-        except OSError as error:
-            raise failed("write", os.path.join(directory, name), error) from error
+        self.jobs.write_now(directory or ".", name, snapshot_writer(self.ctx, self.settings))
 
     def start_save(self, schedule: bool = False) -> str:
         """BGSAVE: begin a snapshot; what to tell the client. ``schedule``: later, if a rewrite is under way.
 
         Raises ResponseError."""
-        if self._job is not None and self._job_log is None:
+        if self.jobs.is_snapshot:
             raise err("Background save already in progress")
-        if self.ctx.units or (self._job is not None and schedule):
+        if self.ctx.units or (self.jobs.any and schedule):
             self._save_scheduled = True
             return "Background saving scheduled"
-        if self._job is not None:
+        if self.jobs.any:
             raise err(
                 "Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to "
                 "schedule a BGSAVE whenever possible."
@@ -213,17 +201,11 @@ class Files:
         settings = self.settings
         self._save_scheduled = False
         self._job_changes, self._tried_save_ms = self._changes(), self.ctx.now()
-        self._begin(
-            self.figures.save,
-            settings.dir,
-            settings.dbfilename,
-            snapshot_writer(self.ctx, settings),
-            self._saved,
-        )
+        self.jobs.begin(settings.dir, settings.dbfilename, snapshot_writer(self.ctx, settings), self._saved)
         log.info("Background saving started")
 
-    def _saved(self, error: BaseException | None) -> None:
-        self._end_job(self.figures.save, error)
+    def _saved(self, name: str, error: BaseException | None) -> None:
+        self.jobs.end(error)
         self._end_save(error is None)
         if error is None:
             log.info("Background saving terminated with success")
@@ -241,8 +223,8 @@ class Files:
 
     def flushed_all(self) -> None:
         """FLUSHALL: the snapshot on disk must not bring back what went, where there are save points."""
-        if self._job is not None and self._job_log is None:
-            self._cancel_job()
+        if self.jobs.is_snapshot:
+            self.jobs.cancel()
         if self.settings.save:
             try:
                 self.save()
@@ -273,7 +255,7 @@ class Files:
             made.begin_apart()
             base = made.new_base_name(self.settings.aof_use_rdb_preamble)
             log.info("Creating AOF base file %s on server start", base)
-            self._write_now(made.directory, base, base_writer(self.ctx, self.settings))
+            self.jobs.write_now(made.directory, base, base_writer(self.ctx, self.settings))
             made.replace_base(base)
         else:
             made.begin()
@@ -290,8 +272,7 @@ class Files:
         if not on:
             self._close_log()
             return None
-        if self._job is not None:
-            self._cancel_job()
+        self._cancel_jobs()
         try:
             self._own_log_dir()
             made = self._new_log()
@@ -305,8 +286,8 @@ class Files:
         return None
 
     def _close_log(self) -> None:
-        if self._job_log is not None:
-            self._cancel_job()
+        if self.jobs.rewritten is not None:
+            self._cancel_jobs()
         closing = self.log
         if closing is not None:
             self.ctx.unlisten(closing)
@@ -318,16 +299,19 @@ class Files:
         if self.log is not None:
             self.ctx.unlisten(self.log)
             self.log = None
+        self._release_lock()
+        self._tell_refusal()
+
+    def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        self._tell_refusal()
 
     def start_rewrite(self) -> str:
         """BGREWRITEAOF: begin to write the log anew; what to tell the client. Raises ResponseError."""
-        if self._job_log is not None:
+        if self.jobs.rewritten is not None:
             raise err("Background append only file rewriting already in progress")
-        if self._job is not None or self.ctx.units:
+        if self.jobs.any or self.ctx.units:
             self._rewrite_scheduled = True
             return "Background append only file rewriting scheduled"
         if not self._try_rewrite():
@@ -338,10 +322,10 @@ class Files:
 
     def compact(self) -> None:
         """Write the log anew, in one go. Raises PersistenceError; the log then goes on as it was."""
-        if self._job_log is None:
-            self.finish()
+        if self.jobs.rewritten is None:
+            self.jobs.finish()
             self._try_rewrite()
-        self.finish()
+        self.jobs.finish()
         if not self.figures.rewrite.last_ok:
             raise PersistenceError(f"cannot write the log anew: {self._rewrite_error}")
 
@@ -350,6 +334,23 @@ class Files:
         self._rewrite_scheduled = False
         self._tried_rewrite_ms = self.ctx.now()
         written = self.log
+        if written is not None and not self._immediate:
+            # The increment is synced before another one begins. Most of that is done by the worker first.
+            self.jobs.prepare(written)
+            if written.sync_soon(lambda: self._synced_for_rewrite(written)):
+                return True
+        return self._rotate_and_begin(written)
+
+    def _synced_for_rewrite(self, written: AppendLog) -> None:
+        # Unless it was cancelled meanwhile, or its turn came in the middle of a unit.
+        if self.jobs.rewritten is written and not self.jobs.walks:
+            if self.ctx.units:
+                self.jobs.cancel()
+                self._rewrite_scheduled = True
+            else:
+                self._rotate_and_begin(written)
+
+    def _rotate_and_begin(self, written: AppendLog | None) -> bool:
         try:
             if written is None:  # nobody keeps a log: the base is all there will be
                 self._own_log_dir()
@@ -360,6 +361,7 @@ class Files:
             self._begin_rewrite(written)
         except (StoreError, OSError) as error:
             log.warning("Can't rewrite append only file: %s", error)
+            self._cancel_jobs()
             self._rewrite_error = str(error)
             self.figures.rewrite.last_ok = False
             self.figures.rewrite.failures += 1
@@ -368,27 +370,20 @@ class Files:
 
     def _begin_rewrite(self, written: AppendLog) -> None:
         base = written.new_base_name(self.settings.aof_use_rdb_preamble)
-        self._begin(
-            self.figures.rewrite,
-            written.directory,
-            base,
-            base_writer(self.ctx, self.settings),
-            self._rewritten,
-        )
-        self._job_log = written
+        self.jobs.prepare(written)
+        self.jobs.begin(written.directory, base, base_writer(self.ctx, self.settings), self._rewritten)
         log.info("Background append only file rewriting started")
 
-    def _rewritten(self, error: BaseException | None) -> None:
-        job, written = self._job, self._job_log
-        assert job is not None and written is not None
+    def _rewritten(self, name: str, error: BaseException | None) -> None:
+        written = self.jobs.rewritten
+        assert written is not None
         if error is None:
             try:
-                written.replace_base(job.name)
+                written.replace_base(name)
             except (StoreError, OSError) as failure:
                 error = failure
-        self._end_job(self.figures.rewrite, error)
-        if written is not self.log:
-            written.close()
+        self.jobs.end(error)
+        self._let_go(written)
         if error is None:
             self.figures.rewrite.count += 1
             log.info("Background AOF rewrite finished successfully")
@@ -397,61 +392,17 @@ class Files:
             log.warning("Background AOF rewrite failed: %s", error)
         self._tell_refusal()
 
-    # -- jobs --------------------------------------------------------------------------------------
+    def _cancel_jobs(self) -> None:
+        rewritten = self.jobs.rewritten
+        self.jobs.cancel()
+        self._let_go(rewritten)
 
-    def _begin(
-        self,
-        figures: JobFigures,
-        directory: str,
-        name: str,
-        make: MakeWriter,
-        done: Callable[[BaseException | None], None],
-    ) -> None:
-        if self._immediate:
-            # A snapshot and a guard cannot both be asked. The next write that fails brings the guard back.
-            unguard_databases(self.ctx)
-        job = self._job = SaveJob(self.ctx, self.fs, self.worker, directory, name, make, done=done)
-        figures.begin(self.ctx.now())
-        self.figures.job_keys, self.figures.job_keys_done = job.snapshot.total, 0
-
-    def _end_job(self, figures: JobFigures, error: BaseException | None) -> None:
-        figures.end(self.ctx.now(), error is None)
-        self._job = self._job_log = None
-
-    def _cancel_job(self) -> None:
-        job, of_log = self._job, self._job_log
-        if job is not None:
-            job.cancel()
-            self._end_job(self.figures.save if of_log is None else self.figures.rewrite, None)
-            if of_log is not None and of_log is not self.log:
-                of_log.close()
-
-    @property
-    def saving(self) -> bool:
-        """Whether a job is under way."""
-        return self._job is not None
-
-    @property
-    def busy(self) -> bool:
-        """Whether ``turn()`` has something to do at once."""
-        job = self._job
-        return job is not None and job.ready
-
-    def turn(self) -> None:
-        """A slice of the job under way, and what the worker has ended."""
-        self.worker.poll()
-        job = self._job
-        if job is not None:
-            job.step(SLICE_NS)
-            self.figures.job_keys_done = job.snapshot.written
-
-    def finish(self) -> None:
-        """Let the job under way come to its end, and whatever the worker has to do."""
-        while (job := self._job) is not None:
-            job.step(SLICE_NS)
-            if not job.ready:
-                self.worker.drain()
-        self.worker.drain()
+    def _let_go(self, written: AppendLog | None) -> None:
+        """No job needs this log any more, which may be one that nobody keeps."""
+        if written is not None and written is not self.log:
+            written.close()
+        if self.log is None:
+            self._release_lock()
 
     # -- from time to time -------------------------------------------------------------------------
 
@@ -463,14 +414,14 @@ class Files:
         if written is not None:
             written.policy = self._policy()
             written.tick()
-        if self._job is None and not self.ctx.units:
+        if not (self.jobs.any or self.ctx.units):
             self._begin_due(now)
         self._tell_refusal()
 
     def _policy(self) -> str:
         """How the log is synced now: not beside a job that syncs much, where that is asked for."""
         settings = self.settings
-        if settings.no_appendfsync_on_rewrite and self._job is not None:
+        if settings.no_appendfsync_on_rewrite and self.jobs.walks:
             return "no"
         return settings.appendfsync
 
@@ -513,8 +464,8 @@ class Files:
         """What a loop would do in between, at the start of a call on a store that has none."""
         if self.ctx.units:
             return
-        if self._job is not None:
-            self.turn()
+        if self.jobs.walks:
+            self.jobs.turn()
         now = self.ctx.now()
         if now - self._ticked_ms >= _TICK_MS:
             self.tick()
@@ -579,7 +530,7 @@ class Files:
         now, figures, written = self.ctx.now(), self.figures, self.log
         yield from figures.snapshots(now, self._changes() - self._saved_changes)
         yield "aof_enabled", int(written is not None)
-        yield "aof_rewrite_in_progress", int(self._job_log is not None)
+        yield "aof_rewrite_in_progress", int(self.jobs.rewritten is not None)
         yield "aof_rewrite_scheduled", int(self._rewrite_scheduled)
         yield from figures.rewrites(now)
         yield "aof_last_write_status", "err" if written is not None and written.error is not None else "ok"
@@ -603,14 +554,14 @@ class Files:
         if self.log is not None:
             self.log.forget()
 
-    def close(self, save: bool | None = False, force: bool = False) -> None:
+    def close(self, save: bool | None = False, force: bool = False) -> StoreError | None:
         """Bring everything to the disk and let go of the files. May be called twice.
 
-        ``save``: write a snapshot; None: where there are save points. Raises PersistenceError when something
-        could not be written, and then everything goes on, unless it is to end by ``force``.
+        ``save``: write a snapshot; None: where there are save points. When something could not be written,
+        raises PersistenceError, and then everything goes on; with ``force`` it ends, and that is returned.
         """
-        if self._job is not None:
-            self._cancel_job()
+        failure: StoreError | None = None
+        self._cancel_jobs()
         try:
             if self.log is not None:
                 self.log.flush()
@@ -623,13 +574,12 @@ class Files:
             log.warning("Error trying to save the DB: %s", error)
             if not force:
                 raise
+            failure = error
         try:
             self._close_log()
-        except PersistenceError:
+        except PersistenceError as error:
             if not force:
                 raise
+            failure = failure or error
         self.worker.close()
-
-
-def _ignore(error: BaseException | None) -> None:
-    """For a job that raises its error itself."""
+        return failure

@@ -47,6 +47,7 @@ def guard_databases(ctx: Context, allow: Callable[[], None]) -> None:
     for db in ctx.databases.values():
         if not isinstance(db._before_change, Guard):
             db._before_change = Guard(ctx, allow, db._before_change)
+    ctx.new_tap = Guard(ctx, allow, None)
 
 
 def unguard_databases(ctx: Context) -> None:
@@ -54,3 +55,4 @@ def unguard_databases(ctx: Context) -> None:
     for db in ctx.databases.values():
         if isinstance(db._before_change, Guard):
             db._before_change = db._before_change.inner
+    ctx.new_tap = None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvstore.engine.context import Context
+from kvstore.engine.database import Database
 from kvstore.persist.figures import LoadFigures
 from kvstore.persist.fs import FileSystem, read_file
 from kvstore.persist.manifest import manifest_name
@@ -55,6 +56,20 @@ class Loader:
         """Read the log, in one go."""
         for _ in self._read_log():
             pass
+
+    def try_snapshot(self) -> None:
+        """Read the snapshot as ``load_snapshot`` does, into a store that is thrown away."""
+        self._elsewhere().load_snapshot()
+
+    def try_log(self) -> None:
+        """The same, of the log."""
+        self._elsewhere().load_log()
+
+    def _elsewhere(self) -> Loader:
+        ctx = self.ctx
+        scratch = Context(Database, databases=ctx.count, clock=ctx.clock)
+        scratch.limits = ctx.limits
+        return Loader(scratch, self.settings, self.fs, LoadFigures())
 
     def merge_snapshot(self, *, replace: bool) -> None:
         """Read the snapshot into a store that is not empty; its keys replace those that are there, or are
