@@ -145,7 +145,7 @@ def test_a_snapshot_is_the_old_or_the_new_one_at_every_operation(heavy: bool) ->
                 else:
                     files.start_save()
                     ctx.database(0).set("k0", "changed meanwhile")
-                    files.finish()
+                    files.jobs.finish()
                 del may_be[:-1]
         except Crash:
             pass

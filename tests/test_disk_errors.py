@@ -150,10 +150,10 @@ def filled(way: Way) -> Work:
     work = Work(MemFS(DIRECTORY), way, 7)
     work.start()
     work.go_on(20)
-    work.files.finish()
+    work.files.jobs.finish()
     work.files.compact()
     work.go_on(5)
-    work.files.finish()
+    work.files.jobs.finish()
     work.saves.append(digest(work.ctx))
     work.files.close(save=True)
     return work
