@@ -38,7 +38,13 @@ EXPIRETIME: Final = 253
 SELECTDB: Final = 254
 EOF: Final = 255
 
-_MAGIC: Final = {Target.PORTABLE: b"REDIS0009", Target.REDIS_74: b"REDIS0012", Target.VALKEY_9: b"VALKEY080"}
+_MAGIC: Final = {
+    Target.PORTABLE: b"REDIS0009",
+    Target.REDIS_70: b"REDIS0010",
+    Target.REDIS_72: b"REDIS0011",
+    Target.REDIS_74: b"REDIS0012",
+    Target.VALKEY_9: b"VALKEY080",
+}
 # The first version that has functions.
 _MAGIC_WITH_FUNCTIONS: Final = b"REDIS0010"
 # Strings up to this size are not compressed, as in the servers; in bytes.

@@ -8,7 +8,12 @@
 | list, set | an array of words |
 | hash | an object, or an array of [field, value] where a field is no UTF-8; ``field_deadlines`` in the same way, with Unix times in ms |
 | zset | an array of [member, score]; a score is a number, "inf" or "-inf" |
-| others | ``payload`` instead of ``value``: what DUMP gives, in base64; any type may have it |
+| stream | an object: ``entries``, each an array of its ID and its fields and values in turn; ``last_id``, ``max_deleted_id``, ``entries_added``, ``groups`` |
+
+A group has ``name``, ``last_id``, ``entries_read`` (null: nobody knows), ``consumers`` (``name``, ``seen_at_ms``,
+``active_at_ms``, null for never) and ``pending``, each an array of an entry's ID, its consumer, the Unix time in ms
+of the last delivery, and how many there were. Of a stream only ``entries`` must be there to be read. Any type may
+have ``payload`` instead of ``value``: what DUMP gives, in base64.
 
 A word is a string where the bytes are UTF-8, and ``{"base64": "..."}`` otherwise, so that every byte comes
 back; a number is written with the digits that give it back exactly. ``{"function": ..., "source": ...}`` is
@@ -24,17 +29,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from kvstore.engine.context import Limits
+from kvstore.engine.ids import FIRST_ID, ID
 from kvstore.engine.types import TYPES, Value
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
-from kvstore.engine.types.payload import dump_payload, is_payload, load_payload
+from kvstore.engine.types.payload import is_payload, load_payload
 from kvstore.engine.types.set import filled
+from kvstore.engine.types.stream import NEVER, UNKNOWN, Consumer, Group, Stream
 from kvstore.engine.types.zset import ZSet
 from kvstore.errors import FormatError
 
@@ -43,6 +51,8 @@ _BATCH = 1000
 _MAX_DEADLINE_MS = (1 << 63) - 1
 # The latest deadline of a field, which the store keeps in 46 bits.
 _MAX_FIELD_DEADLINE_MS = (1 << 46) - 1
+_64_BITS = (1 << 64) - 1
+_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
 
@@ -81,13 +91,8 @@ def key_line(db: int, key: bytes, value: Value, deadline_ms: int | None) -> Iter
     if deadline_ms is not None:
         head["expires_at_ms"] = deadline_ms
     text = _encode(head)[:-1]
-    shape = _SHAPES.get(name)
-    if shape is None:
-        encoded = base64.b64encode(dump_payload(value)).decode()
-        yield f'{text}, "payload": "{encoded}"}}\n'.encode()
-        return
     text += ', "value": '
-    for piece in shape.write(value):
+    for piece in _SHAPES[name].write(value):
         yield (text + piece).encode()
         text = ""
     yield b"}\n"
@@ -154,6 +159,43 @@ def _write_zset(value: ZSet) -> Iterator[str]:
 
 def _score(score: float) -> float | str:
     return str(score) if score in (float("inf"), float("-inf")) else score
+
+
+def _write_stream(value: Stream) -> Iterator[str]:
+    yield '{"entries": '
+    yield from _array([_id_text(id), *map(_word, words)] for id, words in value.entries.items())
+    counted = {
+        "last_id": _id_text(value.last_id),
+        "max_deleted_id": _id_text(value.max_deleted_id),
+        "entries_added": value.entries_added,
+    }
+    yield f', {_encode(counted)[1:-1]}, "groups": ['
+    comma = ""
+    for name, group in value.groups.items():
+        head = {
+            "name": _word(name),
+            "last_id": _id_text(group.last_id),
+            "entries_read": None if group.entries_read == UNKNOWN else group.entries_read,
+        }
+        yield f'{comma}{_encode(head)[:-1]}, "consumers": '
+        yield from _array(map(_consumer, group.consumers.values()))
+        yield ', "pending": '
+        yield from _array(
+            [_id_text(id), _word(one.consumer.name), one.delivered_ms, one.count]
+            for id, one in group.pending.items()
+        )
+        yield "}"
+        comma = ", "
+    yield "]}"
+
+
+def _consumer(consumer: Consumer) -> dict[str, Any]:
+    active = None if consumer.active_ms == NEVER else consumer.active_ms
+    return {"name": _word(consumer.name), "seen_at_ms": consumer.seen_ms, "active_at_ms": active}
+
+
+def _id_text(id: ID) -> str:
+    return f"{id[0]}-{id[1]}"
 
 
 # -- reading -----------------------------------------------------------------------------------------------
@@ -226,14 +268,14 @@ def _key(members: _Members, limits: Limits) -> Key:
     deadline = members.optional("expires_at_ms")
     if deadline is not None:
         deadline = _integer(deadline, "expires_at_ms", -_MAX_DEADLINE_MS - 1, _MAX_DEADLINE_MS)
-    if name not in [record.name for record in TYPES.values()]:  # whatever it is: it may not be hashable
+    if name not in list(_SHAPES):  # whatever it is: it may not be hashable
         raise FormatError(f"the type {name!r}, which is unknown")
-    shape, payload = _SHAPES.get(name), members.optional("payload")
-    if shape is None or payload is not None:
+    payload = members.optional("payload")
+    if payload is not None:
         value = _payload(payload, name, limits)
     else:
-        value = shape.read(members.take("value"), limits)
-        if type(value) is not bytes and not value:
+        value = _SHAPES[name].read(members.take("value"), limits)
+        if not value and not TYPES[type(value)].may_be_empty:
             raise FormatError(f"a {name} without elements, which no key may hold")
     fields = members.optional("field_deadlines")
     if fields is not None:
@@ -336,6 +378,88 @@ def _as_score(found: Any) -> float:
     raise FormatError('a score that is neither a number nor "inf" or "-inf"')
 
 
+def _read_stream(found: Any, limits: Limits) -> Value:
+    members = _members(found, "value")
+    value = Stream()
+    for entry in _list(members.take("entries"), "entries"):
+        if type(entry) is not list or len(entry) < 3 or not len(entry) % 2:
+            raise FormatError("'entries' has something that is no array of an ID, fields and values")
+        id = _as_id(entry[0], "entries")
+        if id <= value.last_id:
+            raise FormatError(f"the entry {_id_text(id)}, which is not behind the one before it")
+        value.add(id, [_bytes(word, "entries") for word in entry[1:]])
+    last_id = members.optional("last_id")
+    if last_id is not None:
+        if (id := _as_id(last_id, "last_id")) < value.last_id:
+            raise FormatError("'last_id' is before the last entry")
+        value.last_id = id
+    deleted, added = members.optional("max_deleted_id"), members.optional("entries_added")
+    value.max_deleted_id = FIRST_ID if deleted is None else _as_id(deleted, "max_deleted_id")
+    if added is not None:
+        value.entries_added = _integer(added, "entries_added", 0, _64_BITS)
+    for each in _list(members.optional("groups") or [], "groups"):
+        group = _members(each, "groups")
+        name = _bytes(group.take("name"), "name")
+        if name in value.groups:
+            raise FormatError(f"the group {_word(name)!r} twice")
+        value.groups[name] = _read_group(group)
+        group.end()
+    members.end()
+    return value
+
+
+def _read_group(members: _Members) -> Group:
+    last_id, read = _as_id(members.take("last_id"), "last_id"), members.optional("entries_read")
+    group = Group(last_id, UNKNOWN if read is None else _integer(read, "entries_read", 0, _MAX_DEADLINE_MS))
+    for each in _list(members.optional("consumers") or [], "consumers"):
+        consumer = _members(each, "consumers")
+        name = _bytes(consumer.take("name"), "name")
+        if name in group.consumers:
+            raise FormatError(f"the consumer {_word(name)!r} twice")
+        seen, active = consumer.take("seen_at_ms"), consumer.optional("active_at_ms")
+        group.consumers[name] = Consumer(
+            name, _time(seen, "seen_at_ms"), NEVER if active is None else _time(active, "active_at_ms")
+        )
+        consumer.end()
+    for each in _list(members.optional("pending") or [], "pending"):
+        if type(each) is not list or len(each) != 4:
+            raise FormatError(
+                "'pending' has something that is no array of an ID, a consumer, a time and a count"
+            )
+        id, name = _as_id(each[0], "pending"), _bytes(each[1], "pending")
+        holder = group.consumers.get(name)
+        if holder is None:
+            raise FormatError(f"an entry is pending of {_word(name)!r}, which is no consumer of the group")
+        if group.pending.get(id) is not None:
+            raise FormatError(f"the entry {_id_text(id)} is pending twice")
+        group.deliver(id, holder, _time(each[2], "pending"), _integer(each[3], "pending", 0, _64_BITS))
+    return group
+
+
+def _members(found: Any, what: str) -> _Members:
+    if type(found) is not dict:
+        raise FormatError(f"{what!r} is no object, or has something that is none")
+    return _Members(found)
+
+
+def _list(found: Any, what: str) -> list[Any]:
+    if type(found) is not list:
+        raise FormatError(f"{what!r} is no array")
+    return found
+
+
+def _time(found: Any, what: str) -> int:
+    return _integer(found, what, -_MAX_DEADLINE_MS - 1, _MAX_DEADLINE_MS)
+
+
+def _as_id(found: Any, what: str) -> ID:
+    match = _ID.fullmatch(found) if type(found) is str else None
+    id = (int(match[1]), int(match[2])) if match else (0, _64_BITS + 1)
+    if max(id) > _64_BITS:
+        raise FormatError(f'{what!r} has no ID such as "1700000000000-0" where one must be')
+    return id
+
+
 def _expire_fields(value: Value, found: Any) -> None:
     if type(value) is not Hash:
         raise FormatError("'field_deadlines' of what is no hash")
@@ -355,4 +479,5 @@ _SHAPES: dict[str, _Shape] = {
     "set": _Shape(lambda value: _array(map(_word, value)), _read_set),
     "hash": _Shape(_write_hash, _read_hash),
     "zset": _Shape(_write_zset, _read_zset),
+    "stream": _Shape(_write_stream, _read_stream),
 }

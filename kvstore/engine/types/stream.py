@@ -1,8 +1,8 @@
 """Streams: entries in the order of their IDs, and groups of consumers that read them.
 
 Invariants
-- ``last_id`` is at or behind the last entry; entries are only added behind it. The first ID is that of the
-  first entry.
+- ``last_id`` is at or behind the last entry; entries are only added behind it, and no ID is (0, 0). The first ID
+  is that of the first entry.
 - An entry is a tuple of fields and values in turn. Field names of entries that have the same ones are one object.
 - What is pending of a consumer is pending of its group, as the same object, and the other way round.
 - A stream may be empty: what it counts, and its groups, are kept.
@@ -209,6 +209,8 @@ def _check(value: Stream) -> None:
     for _, words in value.entries.items():
         assert type(words) is tuple and words and not len(words) % 2
         assert all(type(word) is bytes for word in words)
+    # IDs were given.
+    assert value.first_id > FIRST_ID or not value.entries
     assert (value.entries.last() or FIRST_ID) <= value.last_id
     for group in value.groups.values():
         group.pending.check()
@@ -311,12 +313,13 @@ def _parts(value: Stream, number: int, compress: bool) -> Iterator[bytes]:
                 yield _raw_id_of(id)
 
 
-# What type 15 leaves out, where that is all there is: after the counters of the stream, the groups, each with
-# its counter and its consumers, each with its time.
+# What the older types leave out: after the counters of the stream, the groups, each with its counter and its
+# consumers, each with its time.
 
 
 def _aux(value: Stream, target: Target) -> bytes | None:
-    if target is not Target.PORTABLE or _least(value) is Target.PORTABLE:
+    number = _rdb_type(value, target)
+    if number == _ACTIVE or _rdb_type(value, _least(value)) <= number:
         return None
     parts = [_id_of(value.max_deleted_id), length_of(value.entries_added), length_of(len(value.groups))]
     for name, group in value.groups.items():
@@ -380,7 +383,7 @@ def _load_with(number: int) -> Loader:
 
     def load(reader: Reader, limits: Limits) -> Stream:
         value = Stream()
-        last: ID | None = None
+        last = FIRST_ID
         for _ in range(reader.count(_NODE_LEAST_BYTES)):
             last = read_node(reader, value.entries, last)
         start = reader.pos
@@ -388,7 +391,7 @@ def _load_with(number: int) -> Loader:
             raise FormatError("a stream has not as many entries as it says", start)
         start = reader.pos
         value.last_id = _id(reader)
-        if last is not None and last > value.last_id:
+        if last > value.last_id:
             raise FormatError("an entry of a stream comes behind its last ID", start)
         value.entries_added = len(value)
         if number >= _COUNTED:

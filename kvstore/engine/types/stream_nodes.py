@@ -53,7 +53,7 @@ def raw_id(reader: Reader) -> ID:
     return time, sequence
 
 
-def read_node(reader: Reader, entries: IdMap[Words], last: ID | None) -> ID | None:
+def read_node(reader: Reader, entries: IdMap[Words], last: ID) -> ID:
     """Append the entries of a node, which all come behind ``last``; the ID of its last one, were it deleted.
 
     Raises FormatError.
@@ -79,9 +79,7 @@ def _number(word: bytes) -> int:
     return number
 
 
-def _take_entries(
-    words: list[bytes], first: tuple[int, int], entries: IdMap[Words], last: ID | None
-) -> ID | None:
+def _take_entries(words: list[bytes], first: tuple[int, int], entries: IdMap[Words], last: ID) -> ID:
     if len(words) <= _BEFORE:
         raise FormatError("a node of a stream has no counts")
     alive, dead, width = map(_number, words[:_BEFORE])
@@ -123,7 +121,7 @@ def _take_entries(
             raise FormatError("an entry of a stream has no fields")
         at += 1
         id = (first_time + later & _64_BITS, first_sequence + higher & _64_BITS)
-        if last is not None and id <= last:
+        if id <= last:
             raise FormatError("the entries of a stream are not in order")
         last = id
         if flags & _DELETED:
