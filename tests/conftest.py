@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,17 @@ def recorder(db: Database) -> Recorder:
     recorder = Recorder()
     db.ctx.listen(recorder)
     return recorder
+
+
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """What claims to be large must not be reserved: the process may not grow by more than 512 MB."""
+    with open("/proc/self/statm") as statm:
+        now = int(statm.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + (512 << 20), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def require(kind: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import resource
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -61,17 +59,6 @@ def attempt(content: bytes) -> bool:
 def resealed(content: bytes) -> bytes:
     """With the checksum that its bytes now have, so that the damage is met where it is."""
     return content[:-8] + crc64(content[:-8]).to_bytes(8, "little")
-
-
-@pytest.fixture
-def bounded_memory() -> Iterator[None]:
-    """What claims to be large must not be reserved: the process may not grow by more than 512 MB."""
-    with open("/proc/self/statm") as statm:
-        now = int(statm.read().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (now + (512 << 20), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.mark.parametrize("target", Target)
