@@ -13,7 +13,6 @@ Must not know: sockets, the event loop. Time comes from the store's context.
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
@@ -48,6 +47,7 @@ from kvstore.commands.tables import (
     CommandStats,
     Table,
 )
+from kvstore.commands.timers import Timer, Timers
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.errors import StoreError
 from kvstore.resp import Status
@@ -61,27 +61,8 @@ log = logging.getLogger("kvstore")
 COMPAT_VERSION = (7, 2, 4)
 # What CLIENT PAUSE WRITE puts off.
 _WRITES = frozenset({"write", "may_replicate"})
-
-
-# Timers that may be kept although they were cancelled.
-_MOST_CANCELLED = 64
-
-
 # Codes of errors that are counted apart, as scripts can make up any number of them.
 _MOST_ERROR_CODES = 128
-
-
-class Timer:
-    """A call at a time; none where it was cancelled."""
-
-    __slots__ = ("at_ms", "call")
-
-    def __init__(self, at_ms: int, call: Callable[[], None]):
-        self.at_ms = at_ms
-        self.call: Callable[[], None] | None = call
-
-    def __lt__(self, other: Timer) -> bool:
-        return self.at_ms < other.at_ms
 
 
 class Hub:
@@ -125,8 +106,7 @@ class Hub:
         self._watchers: dict[tuple[int, bytes], set[Session]] = {}
         self._blocked: dict[tuple[int, bytes], OrderedDict[Session, None]] = {}
         self._draining = False
-        self._timers: list[Timer] = []
-        self._cancelled = 0  # about how many of them are
+        self._timers = Timers()
         # CLIENT PAUSE
         self.postponed: list[Session] = []
         self.cron_paused = False  # DEBUG PAUSE-CRON: no active expiry
@@ -413,7 +393,7 @@ class Hub:
         if waiting is None:
             return None
         if waiting.timer is not None:
-            self._cancel(waiting.timer)
+            self._timers.cancel(waiting.timer)
         self._unsynced.pop(session, None)
         for where in waiting.keys:
             queue = self._blocked.get(where)
@@ -555,25 +535,11 @@ class Hub:
 
     def call_at(self, at_ms: int, call: Callable[[], None]) -> Timer:
         """Call at that time of the store's clock, from ``run_timers``. O(log n)."""
-        timer = Timer(at_ms, call)
-        heapq.heappush(self._timers, timer)
-        return timer
-
-    def _cancel(self, timer: Timer) -> None:
-        """Do not make that call. O(1) on average: a worker that is served before its time cancels for each job."""
-        timer.call = None
-        self._cancelled += 1
-        if self._cancelled > _MOST_CANCELLED and self._cancelled > len(self._timers) // 2:
-            self._timers = [each for each in self._timers if each.call is not None]
-            heapq.heapify(self._timers)
-            self._cancelled = 0
+        return self._timers.add(at_ms, call)
 
     def next_timer_ms(self) -> int | None:
         """When ``run_timers`` has something to do, or None."""
-        timers = self._timers
-        while timers and timers[0].call is None:
-            heapq.heappop(timers)
-        soonest = timers[0].at_ms if timers else None
+        soonest = self._timers.next_ms()
         if self._expires_actively:
             for database in self.ctx.databases.values():
                 due = database.next_due_ms()
@@ -594,11 +560,7 @@ class Hub:
 
     def run_timers(self) -> None:
         """Make the calls whose time has come; expire a slice of what is due."""
-        now = self.ctx.now()
-        while self._timers and self._timers[0].at_ms <= now:
-            call = heapq.heappop(self._timers).call
-            if call is not None:
-                call()
+        self._timers.run(self.ctx.now())
         if self._expires_actively:
             for database in list(self.ctx.databases.values()):
                 database.expire_due(EXPIRE_SLICE)

@@ -27,7 +27,8 @@ from kvstore.errors import StoreError
 from kvstore.resp import RequestParser
 
 if TYPE_CHECKING:
-    from kvstore.commands.hub import Hub, Timer
+    from kvstore.commands.hub import Hub
+    from kvstore.commands.timers import Timer
     from kvstore.engine.database import Database
 
 
