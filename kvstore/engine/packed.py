@@ -5,7 +5,7 @@ Each reader takes the whole string and gives its elements as ``bytes``, integers
 Invariant: every length, count and end mark is compared with what is there; what disagrees is a FormatError, so a
 packed string is either read whole or not at all.
 
-Costs: about 0.5 µs an element.
+Costs: about 0.2 µs a short element of a listpack, 1 µs any other.
 
 Must not know: what the elements mean.
 """
@@ -29,6 +29,8 @@ _U32: Final = Struct("<I")
 _LISTPACK_INTEGERS: Final = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}
 _ZIPLIST_INTEGERS: Final = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}
 _INTSET_CODES: Final = {2: "<h", 4: "<i", 8: "<q"}
+# The digits of the integers that a listpack's entry holds in its first byte.
+_SMALL: Final = [b"%d" % n for n in range(128)]
 # Sizes from which a listpack's entry tells its size in one more byte.
 _BACK_SIZES: Final = (128, 16383, 2097151, 268435455)
 
@@ -42,12 +44,24 @@ def listpack(data: bytes) -> list[bytes]:
     if size != len(data) or data[end] != _END:
         raise FormatError("a listpack is not as long as it says")
     found: list[bytes] = []
+    append, small = found.append, _SMALL
     pos = _LISTPACK_HEAD.size
     try:
         while pos < end:
+            first = data[pos]
+            # Nearly all elements are small integers and short strings: these are read here, if they are whole.
+            if first < 0x80:
+                if data[pos + 1] == 1:
+                    append(small[first])
+                    pos += 2
+                    continue
+            elif first < 0xC0 and (stop := pos + first - 0x7F) <= end and data[stop] == first - 0x7F:
+                append(data[pos + 1 : stop])
+                pos = stop + 1
+                continue
             start = pos
             element, pos = _listpack_element(data, pos)
-            found.append(element)
+            append(element)
             pos = _behind_size(data, pos, pos - start)
     except IndexError:
         pos = end + 1
