@@ -21,11 +21,7 @@ from kvstore.persist.settings import Settings
 from kvstore.persist.worker import ThreadWorker
 
 _TICK_MS: Final = 100
-_TARGETS: Final = {
-    "portable": Target.PORTABLE,
-    "redis-7.4": Target.REDIS_74,
-    "valkey-9": Target.VALKEY_9,
-}
+_TARGETS: Final = {target.value: target for target in Target}
 # Directives that are a field of the settings, by their name.
 _FIELDS: Final = (
     *("dir", "dbfilename", "rdbcompression", "rdbchecksum", "stop-writes-on-bgsave-error"),

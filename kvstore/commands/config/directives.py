@@ -132,10 +132,11 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         ),
         _used(
             "rdb-target",
-            Enum("portable", "redis-7.4", "valkey-9"),
+            Enum("portable", "redis-7.0", "redis-7.2", "redis-7.4", "valkey-9"),
             "portable",
-            "who is to read snapshots and see deadlines of fields: every server from Redis 5 on reads portable "
-            "ones, where only kvstore sees those; Redis 7.4 or Valkey 9 sees them in its own",
+            "who is to read snapshots and see all of them: every server from Redis 5 on reads portable ones, where "
+            "only kvstore sees deadlines of fields and counters of streams; Redis from 7.0 on sees the counters in "
+            "its own, Redis from 7.2 on and Valkey times of consumers too, Redis 7.4 and Valkey 9 the deadlines too",
         ),
     ),
     "Network": (
