@@ -14,24 +14,29 @@ from typing import Any
 import pytest
 
 from kvstore.commands.digest import digest_all
-from kvstore.engine.codec import Reader, crc64
+from kvstore.engine.codec import Pieces, Reader, crc64
 from kvstore.engine.context import Context, Limits, ManualClock
 from kvstore.engine.database import Database
 from kvstore.engine.ids import ID, IdMap
+from kvstore.engine.snapshot import Snapshot
 from kvstore.engine.types import TYPES, Target, load
 from kvstore.engine.types.payload import dump_payload, load_payload
 from kvstore.engine.types.stream import NEVER, UNKNOWN, Consumer, Group, Stream
 from kvstore.errors import FormatError, ResponseError
 from kvstore.persist.aof_base import AofBaseWriter
+from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.rdb_load import load_rdb
+from kvstore.resp import encode_request
 from kvstore.tools.check import check
 from kvstore.tools.lines import Key, key_line, parse_line
 from tests import servers
 from tests.conftest import require
-from tests.laws import START_MS, digest
+from tests.laws import START_MS, Recorder, digest
 from tests.rawclient import Node, RawClient, parse
 from tests.servers import Server
 from tests.test_rdb import write
+from tests.test_replay import disk, words
+from tests.test_replay import load as load_log_of
 
 RECORD = TYPES[Stream]
 LIMITS = Limits()
@@ -366,6 +371,24 @@ def test_generic_commands_know_streams_and_others_refuse_them(store: Context) ->
     db.check()
 
 
+def test_our_own_log_carries_them_and_names_the_commands_that_are_not_there(store: Context) -> None:
+    parts: list[bytes] = []
+    writer = AofBaseWriter(parts.append)
+    writer.begin()
+    for key, value in store.database(0)._data.items():
+        writer.entry(0, key, value, None)
+    writer.end()
+    assert digest(load_log_of(disk(base=b"".join(parts)))) == digest(store)
+    recorder = Recorder()
+    store.listen(recorder)
+    store.database(0).copy("stream", "copy")
+    store.database(0).restore("again", 0, store.database(0).dump("stream"))
+    effects = b"".join(encode_request(effect) for _, effect in recorder.effects)
+    assert digest(load_log_of(disk(effects, base=b"".join(parts)))) == digest(store)
+    with pytest.raises(FormatError, match="XADD"):
+        load_log_of(disk(words("XADD stream * f v"), base=b"".join(parts)))
+
+
 def test_payloads_are_of_the_oldest_version_that_has_all() -> None:
     value = Stream()
     value.add((1, 1), (b"f", b"v"))
@@ -397,9 +420,42 @@ def test_large_streams_are_written_in_pieces_of_about_64_kb() -> None:
     for number in range(10_000):
         group.deliver((number + 1, 0), consumer, START_MS)
     pieces = list(RECORD.dump(value, Target.REDIS_72))
-    assert len(pieces) > 10 and max(map(len, pieces)) < 80_000
+    assert len(pieces) > 10 and max(map(len, pieces)) < 100_000
     again = load(21, Reader(b"".join(pieces)), LIMITS)
     assert RECORD.digest(again) == RECORD.digest(value)
+    # Whenever the stream changes meanwhile, a copy takes its place.
+    for step in range(len(pieces)):
+        original = RECORD.copy(value)
+        begun = RECORD.dump(original, Target.REDIS_72)
+        assert isinstance(begun, Pieces)
+        found = list(islice(begun, step))
+        begun.go_on_with(RECORD.dump(value, Target.REDIS_72))
+        original.groups[b"g"].pending.trim(9000)
+        original.groups[b"g"].consumers.clear()
+        original.entries.trim(29_000)
+        assert found + list(begun) == pieces, step
+
+
+def test_a_snapshot_has_a_large_stream_as_it_was_when_it_is_changed_in_the_middle() -> None:
+    db = Context(Database, clock=ManualClock(START_MS)).database(0)
+    value = Stream()
+    for number in range(5000):
+        value.add((number + 1, 0), (b"field", b"value of entry %d" % number))
+    db._place(b"s", value, None)
+    before = digest(db.ctx)
+    for steps in range(4):
+        file: list[bytes] = []
+        writer = RdbWriter(file.append, target=Target.PORTABLE, compress=False, checksum=True)
+        writer.begin()
+        snapshot = Snapshot(db.ctx, writer)
+        for _ in range(steps):
+            snapshot.step(1)
+        db.copy("s", "kept")
+        db.delete("s")
+        snapshot.finish()
+        writer.end()
+        assert digest(loaded(b"".join(file))) == before
+        db.rename("kept", "s")
 
 
 def test_lines_need_no_more_of_a_stream_than_its_entries() -> None:

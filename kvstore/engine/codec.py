@@ -19,6 +19,7 @@ Must not know: types of values, keys, files.
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
@@ -311,7 +312,17 @@ def pieces_of(
     return LargePieces(head, elements, encode, compress)
 
 
-class LargePieces(Iterator[bytes]):
+class Pieces(Iterator[bytes]):
+    """The body of a large value, of which each step makes a piece."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def go_on_with(self, twin: Iterable[bytes]) -> None:
+        """Take what is left from the pieces of an equal value, as this one is about to change."""
+
+
+class LargePieces(Pieces):
     """The body of a large container, of which each step encodes a piece."""
 
     __slots__ = ("_compress", "_done", "_each", "_elements", "_encode", "_head", "_taken")
@@ -345,8 +356,9 @@ class LargePieces(Iterator[bytes]):
         self._taken = max(1, min(self._taken * 8, len(batch) * PIECE_BYTES // (len(piece) or 1)))
         return piece
 
-    def go_on_with(self, twin: LargePieces) -> None:
-        """Take what is left from the pieces of an equal container, as this one is about to change. O(n)."""
+    def go_on_with(self, twin: Iterable[bytes]) -> None:
+        # O(n), as it counts its way to where it was.
+        assert isinstance(twin, LargePieces)
         self._elements, self._encode = twin._elements, twin._encode
         self._each = islice(iter(self._elements), self._done, None)
 

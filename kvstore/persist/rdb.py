@@ -19,7 +19,7 @@ from itertools import chain, islice, repeat
 from struct import Struct
 from typing import Final
 
-from kvstore.engine.codec import LargePieces, compact_string_of, crc64, length_of, string_of
+from kvstore.engine.codec import Pieces, compact_string_of, crc64, length_of, string_of
 from kvstore.engine.snapshot import Rest
 from kvstore.engine.types import TYPES, Target, Value
 from kvstore.persist.gathering import Gathering
@@ -196,7 +196,7 @@ class _Rest(Rest):
 
     def let_go(self, copy: Callable[[], Value]) -> None:
         twin = self._dump(copy())
-        if isinstance(self._body, LargePieces) and isinstance(twin, LargePieces):
+        if isinstance(self._body, Pieces):
             self._body.go_on_with(twin)
         else:
             self._body = islice(iter(twin), self._taken, None)

@@ -19,11 +19,11 @@ Must not know: keys, databases, commands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeVar
 
-from kvstore.engine.codec import PIECE_BYTES, Reader, length_of, string_of
+from kvstore.engine.codec import PIECE_BYTES, PIECE_COUNT, Pieces, Reader, length_of, string_of
 from kvstore.engine.context import Effect, Limits
 from kvstore.engine.ids import FIRST_ID, ID, IdMap
 from kvstore.engine.types import Loader, Target, ValueType, register
@@ -31,6 +31,8 @@ from kvstore.engine.types.payload import dump_payload
 from kvstore.engine.types.stream_nodes import Words, node_of, node_sizes, raw_id, read_node
 from kvstore.errors import FormatError
 from kvstore.numbers import INT64_MAX
+
+T = TypeVar("T")
 
 # RDB types: of Redis 5; with counters, of 7.0; with times at which consumers were active, of 7.2 and Valkey.
 _PLAIN: Final = 15
@@ -44,6 +46,8 @@ NEVER: Final = -1
 _64_BITS: Final = (1 << 64) - 1
 # Nodes that are counted between two pauses: about 2 ms.
 _PAUSE_NODES: Final = 50
+# Entries, or what is pending, that are taken out of the stream at once to be written.
+_BATCH: Final = 1000
 # Bytes of a node in a file, at least: its name and a listpack.
 _NODE_LEAST_BYTES: Final = 17 + 1
 # Bytes of what is pending in a file: an ID, a time, a count; of an ID; of a consumer, at least; of a group.
@@ -262,57 +266,90 @@ def _time_of(ms: int) -> bytes:
 
 
 def _dump(value: Stream, target: Target, compress: bool = False) -> Iterable[bytes]:
-    pieces = _gathered(_parts(value, _rdb_type(value, target), compress))
-    first, second = next(pieces), next(pieces, None)
-    return (first,) if second is None else chain((first, second), pieces)
+    pieces = _StreamPieces(value, _rdb_type(value, target), compress)
+    count = len(value) + sum(len(group.pending) for group in value.groups.values())
+    return (b"".join(pieces),) if count <= PIECE_COUNT else pieces
 
 
-def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The parts in pieces of at least 64 KB, but the last. An empty part ends a piece, and may be one."""
-    held: list[bytes] = []
-    size = 0
-    for part in parts:
-        held.append(part)
-        size += len(part)
-        if size >= PIECE_BYTES or not part:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
+class _StreamPieces(Pieces):
+    """The body of a stream, of which each step encodes a piece of about 64 KB."""
+
+    __slots__ = ("_compress", "_number", "_pieces", "_value")
+
+    def __init__(self, value: Stream, number: int, compress: bool):
+        self._value = value  # looked at anew for each batch, as it may have become another one
+        self._number = number
+        self._compress = compress
+        self._pieces = self._gathered()
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def go_on_with(self, twin: Iterable[bytes]) -> None:
+        assert isinstance(twin, _StreamPieces)
+        self._value = twin._value
+
+    def _gathered(self) -> Iterator[bytes]:
+        held: list[bytes] = []
+        size = 0
+        for part in self._parts():
+            held.append(part)
+            size += len(part)
+            if size >= PIECE_BYTES or not part:
+                yield b"".join(held)
+                held, size = [], 0
         yield b"".join(held)
 
+    def _parts(self) -> Iterator[bytes]:
+        """The body in small parts; an empty one is a pause."""
+        # How many nodes there are stands before the first. They are counted without making them: a large stream
+        # neither stops its writer nor is in memory twice.
+        sizes: list[int] = []
+        for size in node_sizes(self._entries()):
+            sizes.append(size)
+            if not len(sizes) % _PAUSE_NODES:
+                yield b""
+        yield length_of(len(sizes))
+        entries = self._entries()
+        for size in sizes:
+            yield node_of(islice(entries, size), self._compress)
+        value, counted = self._value, b""
+        if self._number >= _COUNTED:
+            counted = _id_of(value.first_id) + _id_of(value.max_deleted_id) + length_of(value.entries_added)
+        yield length_of(len(value)) + _id_of(value.last_id) + counted + length_of(len(value.groups))
+        for name in list(value.groups):
+            yield from self._group(name)
 
-def _parts(value: Stream, number: int, compress: bool) -> Iterator[bytes]:
-    # How many nodes there are stands before the first. They are counted without making them, and with
-    # pauses: a large stream neither stops its writer nor is in memory twice.
-    sizes: list[int] = []
-    for size in node_sizes(value.entries.items()):
-        sizes.append(size)
-        if not len(sizes) % _PAUSE_NODES:
-            yield b""
-    yield length_of(len(sizes))
-    entries = value.entries.items()
-    for size in sizes:
-        yield node_of(islice(entries, size), compress)
-    counted = b""
-    if number >= _COUNTED:
-        counted = _id_of(value.first_id) + _id_of(value.max_deleted_id) + length_of(value.entries_added)
-    yield length_of(len(value)) + _id_of(value.last_id) + counted + length_of(len(value.groups))
-    for name, group in value.groups.items():
-        read = length_of(group.entries_read & _64_BITS) if number >= _COUNTED else b""
+    def _group(self, name: bytes) -> Iterator[bytes]:
+        group = self._value.groups[name]
+        read = length_of(group.entries_read & _64_BITS) if self._number >= _COUNTED else b""
         yield string_of(name) + _id_of(group.last_id) + read + length_of(len(group.pending))
-        for id, pending in group.pending.items():
-            yield _raw_id_of(id) + _time_of(pending.delivered_ms) + length_of(pending.count)
-        yield length_of(len(group.consumers))
-        for consumer in group.consumers.values():
-            active = _time_of(consumer.active_ms) if number >= _ACTIVE else b""
-            yield (
-                string_of(consumer.name)
-                + _time_of(consumer.seen_ms)
-                + active
-                + length_of(len(consumer.pending))
-            )
-            for id, _ in consumer.pending.items():
-                yield _raw_id_of(id)
+        for batch in self._batches(lambda value: value.groups[name].pending):
+            parts = [_raw_id_of(id) + _time_of(one.delivered_ms) + length_of(one.count) for id, one in batch]
+            yield b"".join(parts)
+        consumers = self._value.groups[name].consumers
+        yield length_of(len(consumers))
+        for consumer in list(consumers):
+            yield from self._consumer(name, consumer)
+
+    def _consumer(self, group: bytes, name: bytes) -> Iterator[bytes]:
+        consumer = self._value.groups[group].consumers[name]
+        active = _time_of(consumer.active_ms) if self._number >= _ACTIVE else b""
+        yield string_of(name) + _time_of(consumer.seen_ms) + active + length_of(len(consumer.pending))
+        for batch in self._batches(lambda value: value.groups[group].consumers[name].pending):
+            yield b"".join([_raw_id_of(id) for id, _ in batch])
+
+    def _entries(self) -> Iterator[tuple[ID, Words]]:
+        for batch in self._batches(lambda value: value.entries):
+            yield from batch
+
+    def _batches(self, of: Callable[[Stream], IdMap[T]]) -> Iterator[list[tuple[ID, T]]]:
+        """The items of one of the stream's maps, some at a time."""
+        at = FIRST_ID
+        while batch := list(islice(of(self._value).items(at), _BATCH)):
+            yield batch
+            time, sequence = batch[-1][0]
+            at = time, sequence + 1
 
 
 # What the older types leave out: after the counters of the stream, the groups, each with its counter and its
