@@ -9,7 +9,7 @@ Invariants
 
 Costs: adding O(1) amortised, an entry by its ID and deletion O(log n), trimming O(entries / 256), a range O(log n +
 its length); see ``kvstore.engine.ids``. To add an entry of one field takes about 0.9 µs, to find one of 200,000 by
-its ID 2, to delete it 3, to write it 1.7, to read it from a file 2.3, each in a range 0.1; to deliver and to
+its ID 2, to delete it 3, to write it 2, to read it from a file 2.3, each in a range 0.1; to deliver and to
 acknowledge one 4.5 and 3.5. An entry takes 82 bytes beside its value, 16 more for each further field, and what
 those values take; what is pending 145.
 

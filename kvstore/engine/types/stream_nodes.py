@@ -8,7 +8,7 @@ Invariants
 - What is read is in order, as deleted entries are that are left out, and agrees with the node's own counts.
 - What is written is cut into nodes of up to 100 entries and about 4 KB, as servers do.
 
-Costs: reading about 2.3 µs for an entry of one field, 0.7 µs for each further one; writing 1.7 and 0.5.
+Costs: reading about 2.3 µs for an entry of one field, 0.7 µs for each further one; writing 2 and 0.5.
 
 Must not know: streams, groups.
 """
