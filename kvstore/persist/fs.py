@@ -20,6 +20,8 @@ Content = bytes | mmap.mmap
 
 # Files up to this size are read into memory; larger ones are mapped, so that the system may drop what was read.
 _READ_UP_TO = 1 << 20
+# Bytes copied at a time.
+_COPY_BYTES = 1 << 20
 
 
 class File(Protocol):
@@ -159,6 +161,37 @@ def read_file(fs: FileSystem, path: str) -> Content:
         return fs.read(path)
     except OSError as error:
         raise failed("read", path, error) from error
+
+
+def keep_tail(fs: FileSystem, path: str, content: Content, start: int) -> str:
+    """Copy what a file holds from ``start`` on to a file beside it, for good; that file's path. Raises OSError.
+
+    A copy that is there already is never overwritten, but by a longer one that begins with it: of the same
+    tail, of which a crash has left a part.
+    """
+    count = 1
+    while not _may_hold(fs, kept := f"{path}.{start}{f'-{count}' if count > 1 else ''}.torn", content, start):
+        count += 1
+    file = fs.create(kept)
+    try:
+        for at in range(start, len(content), _COPY_BYTES):
+            write_all(file, content[at : at + _COPY_BYTES])
+        file.sync()
+    finally:
+        file.close()
+    fs.sync_dir(os.path.dirname(kept) or ".")
+    return kept
+
+
+def _may_hold(fs: FileSystem, path: str, content: Content, start: int) -> bool:
+    """Whether nothing would be lost by writing to a file what ``content`` holds from ``start`` on."""
+    if not fs.exists(path):
+        return True
+    there = fs.read(path)
+    return len(there) <= len(content) - start and all(
+        there[at : at + _COPY_BYTES] == content[start + at : start + min(at + _COPY_BYTES, len(there))]
+        for at in range(0, len(there), _COPY_BYTES)
+    )
 
 
 def cut_file(fs: FileSystem, path: str, size: int) -> None:

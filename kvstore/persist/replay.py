@@ -4,7 +4,8 @@ Invariants
 - Nothing of it is logged or told to anybody, and nothing expires meanwhile: time stands still long before
   any deadline, as the log says itself when a key went. Relative times of foreign logs count from now.
 - A unit runs whole or not at all. Only the last file that has anything in it may end within a command or a
-  unit; it is then cut there. Whatever else is wrong is refused, and nothing on the disk is changed.
+  unit, or have a hole in one; it is then cut there. Where more than what was unfinished goes by that, it is
+  copied to a file beside first. Whatever else is wrong is refused, and nothing on the disk is changed.
 
 Costs: a short command about 2 µs. Memory beside the data: a window of 256 KB, and a large command once more.
 
@@ -27,10 +28,10 @@ from kvstore.commands.session import Session
 from kvstore.engine.context import Context
 from kvstore.errors import FormatError, StoreError
 from kvstore.numbers import parse_int
-from kvstore.persist.fs import Content, FileSystem, cut_file, failed, read_file
+from kvstore.persist.fs import Content, FileSystem, cut_file, failed, keep_tail, read_file
 from kvstore.persist.manifest import LogFile, Manifest, read_manifest, write_manifest
 from kvstore.persist.rdb_load import library_name, load_rdb
-from kvstore.persist.requests import Batch, Torn, read_commands
+from kvstore.persist.requests import Batch, Torn, has_hole, has_odd_zeros, read_commands
 
 log = logging.getLogger("kvstore")
 
@@ -77,27 +78,43 @@ def load_log(
             yield from replay.file(content, path)
         except Torn as torn:
             if at != last or not load_truncated:
-                raise _ends_early(path, torn.offset) from None
-            _cut(fs, path, torn.offset, len(content))
+                raise _ends_early(path, torn) from None
+            _cut(fs, path, content, torn)
             found.cut = len(content) - torn.offset
         found.bytes += len(content)
     return found
 
 
-def _ends_early(path: str, offset: int) -> FormatError:
+def _ends_early(path: str, torn: Torn) -> FormatError:
+    what = "there is a hole of zero bytes in it" if torn.hole else "it is not whole"
     return FormatError(
-        f"Unexpected end of file reading the append only file {path}: what begins at offset {offset} is not whole. "
-        "'kvstore check --fix' cuts it off after making a copy; aof-load-truncated yes cuts it off if it is the last file"
+        f"Unexpected end of file reading the append only file {path}: what begins at offset {torn.offset} is the "
+        f"last that can be read, and {what}. 'kvstore check --fix' cuts it off after making a copy; "
+        "aof-load-truncated yes cuts it off if it is the last file"
     )
 
 
-def _cut(fs: FileSystem, path: str, offset: int, size: int) -> None:
-    log.warning(
-        "The append only file %s ends within a command or transaction: %d bytes from offset %d on are cut off",
-        *(path, size - offset, offset),
-    )
+def _cut(fs: FileSystem, path: str, content: Content, torn: Torn) -> None:
+    """Cut off what is torn, and have that on the disk before anything is appended."""
+    size, kept = len(content) - torn.offset, None
     try:
-        cut_file(fs, path, offset)
+        if torn.hole:
+            kept = keep_tail(fs, path, content, torn.offset)
+    except OSError as error:
+        raise failed("copy the torn end of", path, error) from error
+    if kept is None:
+        log.warning(
+            "The append only file %s ends within a command or transaction: %d bytes from offset %d on are cut off",
+            *(path, size, torn.offset),
+        )
+    else:
+        log.warning(
+            "The append only file %s has a hole in the command or transaction at offset %d, as a power cut may "
+            "leave it: %d bytes from there on are cut off; they are in %s",
+            *(path, torn.offset, size, kept),
+        )
+    try:
+        cut_file(fs, path, torn.offset)
     except OSError as error:
         raise failed("cut", path, error) from error
 
@@ -146,6 +163,7 @@ class Replay:
         self._runs = _Runs(self)
         self._unit: list[Argv] | None = None  # between MULTI and EXEC
         self._unit_at = 0
+        self._content: Content = b""  # of the file that is run
 
     def file(self, content: Content, path: str) -> Steps:
         """Run a file: commands, perhaps behind an RDB. Raises Torn, FormatError."""
@@ -165,6 +183,7 @@ class Replay:
     def _commands(self, content: Content, path: str, start: int) -> Steps:
         """Run commands from an offset on; the store is quiet except between two steps."""
         done, told = self.found.bytes, start
+        self._content = content
         quiet = _Quiet(self._ctx)
         quiet.begin()
         try:
@@ -177,9 +196,9 @@ class Replay:
                     quiet.begin()
             if self._unit is not None:
                 raise Torn(self._unit_at)
-        except Torn:
+        except Torn as torn:
             if self._unit is not None:
-                raise Torn(self._unit_at) from None
+                raise Torn(self._unit_at, hole=torn.hole) from None
             raise
         except FormatError as error:
             if path in error.text:
@@ -188,7 +207,7 @@ class Replay:
                 f"Bad file format reading the append only file {path}: {error.text}", error.offset
             ) from None
         finally:
-            self._unit = None
+            self._unit, self._content = None, b""
             quiet.end()
 
     def _run(self, batch: Batch, path: str) -> None:
@@ -202,6 +221,7 @@ class Replay:
             try:
                 run(session, argv)
             except StoreError as error:
+                self._look_for_hole(argv, batch, index)
                 _answered(error, path, batch.offset(index))
         self.found.commands += len(batch.commands)
 
@@ -214,6 +234,10 @@ class Replay:
             self._unit, self._unit_at = [], batch.offset(index)
         elif run is not _exec:
             assert unit is not None
+            if b"\0" in argv[0] or (
+                len(argv) == 2 and b"\0" in argv[1]
+            ):  # before anything of the unit is run
+                self._look_for_hole(argv, batch, index)
             unit.append(argv)
         elif unit is None:
             raise FormatError(f"{path}: EXEC without MULTI", batch.offset(index))
@@ -225,6 +249,13 @@ class Replay:
                     self._runs[words[0]](self._session, words)
                 except StoreError as error:
                     _answered(error, path, self._unit_at)
+
+    def _look_for_hole(self, argv: Argv, batch: Batch, index: int) -> None:
+        """Raises Torn where a command that cannot run is what a power cut has left of another."""
+        if has_odd_zeros(argv):
+            at = batch.offset(index)
+            if has_hole(self._content, at, batch.offset(index + 1)):
+                raise Torn(at, hole=True)
 
     # What follows is called by name, from a log.
 

@@ -1,7 +1,7 @@
 """``kvstore check``: what files hold, whether they are whole, and what is wrong with them.
 
-Nothing is changed, but by ``--fix``: it cuts a torn tail, which only the last file of a log can have, back to its
-last whole unit, after making a copy of the file. Whatever else is wrong is told and left alone.
+Nothing is changed, but by ``--fix``: it cuts a torn tail, which only the last file of a log can have, or one with a
+hole, back to its last whole unit, after making a copy of the file. Whatever else is wrong is told and left alone.
 
 Costs: one value at a time is in memory, and the names of an RDB file's keys.
 
@@ -146,6 +146,11 @@ class _Checking:
             print("  more of the log comes behind this file, so its tail cannot be cut")
         elif self._fix:
             self._cut(path, found.whole)
+        elif found.is_hole:
+            print(
+                "  a torn tail with more behind the hole, as a power cut may leave it: stores and servers of "
+                "kvstore copy it and cut it off when they start, and --fix now"
+            )
         else:
             print("  a torn tail, which servers and stores cut off when they start, and --fix now")
 

@@ -109,7 +109,7 @@ def _dump_rdb(fs: OsFileSystem, path: str, out: BinaryIO) -> int:
 
 
 class _ReadingOnly(OsFileSystem):
-    """The system's files, which whoever loads a log here may read, and cut without any effect.
+    """The system's files, which whoever loads a log here may read, and cut and copy without any effect.
 
     ``manifests``: files that are not there, and what they would hold.
     """
@@ -128,6 +128,12 @@ class _ReadingOnly(OsFileSystem):
 
     def append(self, path: str) -> File:
         return _Unchanged(path)
+
+    def create(self, path: str) -> File:
+        return _Unwritten(path)
+
+    def sync_dir(self, path: str) -> None:
+        pass
 
 
 class _Unchanged:
@@ -152,6 +158,15 @@ class _Unchanged:
 
     def close(self) -> None:
         pass
+
+
+class _Unwritten(_Unchanged):
+    """The copy of what would be cut off."""
+
+    __slots__ = ()
+
+    def write(self, data: Data) -> int:
+        return len(data)
 
 
 def _dump_log(source: Log | SingleLog, out: BinaryIO) -> int:

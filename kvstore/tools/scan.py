@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from kvstore.errors import FormatError
 from kvstore.persist.fs import Content
-from kvstore.persist.requests import Batch, Torn, read_commands
+from kvstore.persist.requests import Batch, Torn, has_hole, has_odd_zeros, read_commands
 
 
 @dataclass(slots=True)
@@ -29,54 +29,58 @@ class Scan:
     offset: int = 0  # where it is wrong
     error: str | None = None  # and why
     is_torn: bool = False  # the file ends within a command or unit, as when the writer died
+    is_hole: bool = False  # or it has a hole in one and more behind it, as after a power cut
+    unit: int = -1  # where the MULTI is whose EXEC has yet to come
     names: Counter[bytes] = field(default_factory=Counter)  # of commands, as they are spelled
 
 
 def scan(content: Content, found: Scan) -> Iterator[int]:
     """Read on from ``found.whole`` to the end or to what is wrong; yields offsets from time to time."""
-    unit = -1  # where the MULTI is whose EXEC has yet to come
     end = found.whole  # behind what has been read
     try:
         for batch in read_commands(content, found.whole):
-            unit = _take(batch, found, unit)
+            _take(content, batch, found)
             end = batch.end
             yield end
         end = len(content)
     except Torn as torn:
         end = torn.offset
-        found.offset, found.error, found.is_torn = end, "the file ends within what begins", True
+        found.offset, found.is_torn, found.is_hole = end, True, torn.hole
+        found.error = "there is a hole in what begins" if torn.hole else "the file ends within what begins"
     except FormatError as error:
         found.offset, found.error = error.offset or 0, error.text
-    if unit >= 0:
-        found.whole = unit
+    if found.unit >= 0:
+        found.whole = found.unit
         if found.error is None:
-            found.offset, found.error, found.is_torn = unit, "there is no EXEC for the MULTI", True
+            found.offset, found.error, found.is_torn = found.unit, "there is no EXEC for the MULTI", True
     elif found.error is None or found.is_torn:
         found.whole = end
     else:
         found.whole = max(found.whole, _behind_comments(content, end, found.offset))
 
 
-def _take(batch: Batch, found: Scan, unit: int) -> int:
-    """Count the commands; where the unit began that is open behind them, or -1. Raises FormatError."""
+def _take(content: Content, batch: Batch, found: Scan) -> None:
+    """Count the commands. Raises FormatError, Torn."""
     for index, words in enumerate(batch.commands):
         if len(words) == 1:
             name = words[0].upper()
             if name == b"MULTI":
                 at = batch.offset(index)
-                if unit >= 0:
-                    found.whole = unit
+                if found.unit >= 0:
                     raise FormatError("MULTI within MULTI", at)
-                unit = found.whole = at
+                found.unit = found.whole = at
             elif name == b"EXEC":
-                if unit < 0:
+                if found.unit < 0:
                     found.whole = batch.offset(index)
                     raise FormatError("EXEC without MULTI", found.whole)
-                unit = -1
+                found.unit = -1
                 found.units += 1
+        if b"\0" in words[0] or (len(words) == 2 and b"\0" in words[1]):
+            at = batch.offset(index)
+            if has_odd_zeros(words) and has_hole(content, at, batch.offset(index + 1)):
+                raise Torn(at, hole=True)
     found.commands += len(batch.commands)
     found.names.update([words[0] for words in batch.commands])
-    return unit
 
 
 def _behind_comments(content: Content, pos: int, stop: int) -> int:
