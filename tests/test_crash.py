@@ -17,9 +17,7 @@ from tests.laws import START_MS, Digest, digest
 from tests.memfs import Crash, MemFS
 
 ACTIONS = 40
-# What a power cut may leave of what was not synced: whole, lost, an end cut off, but no holes ("zeros"): a hole in
-# the middle of a value reads as that value, and what comes behind it is then refused as damaged, not cut off.
-GAPS = "none"
+GAPS = "zeros"
 
 
 def fresh_seed() -> int:

@@ -79,7 +79,7 @@ def endure(trouble: Trouble, way: Way, seed: int) -> None:
         work.go_on(rng.randrange(3, 25))
         # Whatever the state of it, another start would find all that was answered.
         killed = rng.random() < 0.5
-        work.reopen(fs.kill() if killed else fs.crash(rng, "none"), killed=killed)
+        work.reopen(fs.kill() if killed else fs.crash(rng, "zeros"), killed=killed)
         work.go_on(rng.randrange(8))
         fs.heal()
         work.settle()
@@ -91,7 +91,7 @@ def endure(trouble: Trouble, way: Way, seed: int) -> None:
         work.go_on(5)
         assert work.unsure == before, "writes are refused although the disk is well again"
     killed = rng.random() < 0.3
-    work.reopen(work.fs.kill() if killed else work.fs.crash(rng, "none"), killed=killed)
+    work.reopen(work.fs.kill() if killed else work.fs.crash(rng, "zeros"), killed=killed)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 from typing import Any
@@ -18,6 +19,7 @@ from kvstore.persist.replay import Replayed, load_log
 from kvstore.persist.requests import read_commands
 from kvstore.persist.worker import InlineWorker
 from kvstore.resp import encode_request
+from kvstore.tools.scan import Scan, scan
 from tests.differential import grammar as grammars
 from tests.laws import START_MS, Recorder, digest
 from tests.memfs import Crash, MemFS
@@ -202,6 +204,245 @@ def test_a_block_that_was_never_written_is_a_torn_end_and_other_zeros_are_damage
         with pytest.raises(FormatError, match=f"offset {third}|offset {begin}|offset {third + 4}"):
             load(fs)
         assert fs.read("/log/a.aof.1.incr.aof") == damaged
+
+
+# -- holes -------------------------------------------------------------------------------------------------
+
+BLOCK = 512
+INCREMENT = "/log/a.aof.1.incr.aof"
+
+
+def with_hole(data: bytes, begin: int, end: int) -> bytes:
+    return data[:begin] + bytes(end - begin) + data[end:]
+
+
+def kept_in(fs: MemFS) -> dict[str, bytes]:
+    """The copies of tails that were cut."""
+    return {path: data for path, data in fs.snapshot().items() if path.endswith(".torn")}
+
+
+class Layout:
+    """A log, and what each of its bytes is part of."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.units = [0]  # where units and comments begin
+        self.told: list[int] = []  # bytes that cannot be zero unnoticed
+
+    def add(self, *commands: tuple[bytes, ...]) -> None:
+        """A unit of these commands."""
+        self.units.append(len(self.data))
+        for argv in commands if len(commands) == 1 else ((b"MULTI",), *commands, (b"EXEC",)):
+            words_at = []
+            start = len(self.data)
+            self.data += b"*%d\r\n" % len(argv)
+            for index, word in enumerate(argv):
+                self.data += b"$%d\r\n" % len(word)
+                if index and argv[0] != b"SELECT":
+                    words_at.append(range(len(self.data), len(self.data) + len(word)))
+                self.data += word + b"\r\n"
+            silent = {at for each in words_at for at in each}
+            self.told += [at for at in range(start, len(self.data)) if at not in silent]
+
+    def comment(self, text: bytes) -> None:
+        self.units.append(len(self.data))
+        self.told += range(len(self.data), len(self.data) + len(text))
+        self.data += text
+
+
+def layout(rng: random.Random) -> Layout:
+    made = Layout()
+    for number in range(24):
+        value = rng.choice(
+            (b"%d" % number, b"line\r\n" * rng.randrange(9), bytes(rng.randrange(1, 40)), rng.randbytes(700))
+        )
+        append, put = (b"APPEND", b"k", b"%d;" % number), (b"SET", b"k%d" % number, value)
+        how = rng.randrange(5)
+        if how == 0:
+            made.comment(b"#TS:17%08d\r\n" % number)
+        elif how == 1:
+            made.add((b"SELECT", b"%d" % rng.randrange(3)))
+        elif how == 2:
+            made.add(append, put, append)
+        else:
+            made.add(append)
+            made.add(put)
+    made.add((b"APPEND", b"k", b"end"))
+    return made
+
+
+@pytest.mark.parametrize("case", range(2))
+def test_a_hole_anywhere_is_cut_at_the_unit_it_begins_in(case: int, heavy: bool) -> None:
+    """All that is not within a value is told; a hole within one reads as that value, and nothing is refused."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    made = layout(rng)
+    data = made.data
+    boundaries = [*range(BLOCK, len(data), BLOCK), len(data)]
+    cut = silent = 0
+    for begin in range(0, len(data), 1 if heavy else 3):
+        ends = [end for end in boundaries if end > begin]
+        for end in ends if heavy else {ends[0], rng.choice(ends)}:
+            holed = with_hole(data, begin, end)
+            if not any(begin <= at < end and data[at] for at in made.told):
+                fs = disk(holed)
+                load(fs)
+                assert fs.read(INCREMENT) == holed and not kept_in(fs), (begin, end)
+                silent += 1
+                continue
+            fs = disk(holed)
+            unit = max(at for at in made.units if at <= begin)
+            scanned = Scan(0)
+            for _ in scan(holed, scanned):
+                pass
+            assert scanned.is_torn and scanned.whole == unit, (begin, end, scanned)
+            found = digest(load(fs))
+            assert fs.read(INCREMENT) == holed[:unit], (begin, end, fs.size(INCREMENT))
+            assert found == digest(load(disk(data[:unit]))), (begin, end)
+            # What has nothing behind it but zeros needs no copy.
+            behind = holed[end:].strip(b"\0")
+            assert scanned.is_hole or not behind, (begin, end)
+            copies = {f"{INCREMENT}.{unit}.torn": holed[unit:]} if scanned.is_hole else {}
+            assert kept_in(fs) == copies, (begin, end)
+            with pytest.raises(FormatError, match=f"Unexpected end of file.*offset {unit}"):
+                load(disk(holed), truncated=False)
+            cut += 1
+    assert cut > 100
+
+
+BEFORE = encode_request((b"SET", b"a", b"1"))
+AFTER = encode_request((b"SET", b"z", b"1"))
+
+
+def long_set(key: bytes, size: int) -> bytes:
+    return encode_request((b"SET", key, b"x" * size))
+
+
+@pytest.mark.parametrize(
+    ("data", "begin", "end"),
+    [
+        (BEFORE + long_set(b"b", 600) + AFTER, len(BEFORE) + 2, 512),  # in a header
+        (BEFORE + long_set(b"b", 600) * 2 + AFTER, len(BEFORE) + 300, 1024),  # a value and what is behind it
+        (BEFORE + MULTI + long_set(b"b", 500) + long_set(b"c", 500) + EXEC + AFTER, 550, 1024),  # in a unit
+        (BEFORE + MULTI + long_set(b"b", 432) + EXEC + AFTER, 510, 512),  # the name of EXEC
+        (
+            BEFORE + b"".join(long_set(b"b%d" % n, 20) for n in range(90)),
+            len(BEFORE) + 7,
+            2048,
+        ),  # many commands
+        (BEFORE + b"#" + b"1" * 600 + b"\r\n" + AFTER, len(BEFORE) + 5, 512),  # in a comment
+    ],
+    ids=["header", "value", "unit", "name", "commands", "comment"],
+)
+def test_a_store_goes_on_before_a_hole_and_keeps_what_was_behind(data: bytes, begin: int, end: int) -> None:
+    fs = disk(with_hole(data, begin, end))
+    before = fs.read(INCREMENT)
+    assert strings(load(fs)) == {b"a": b"1"}
+    assert fs.read(INCREMENT) == BEFORE
+    path = f"{INCREMENT}.{len(BEFORE)}.torn"
+    assert kept_in(fs) == {path: before[len(BEFORE) :]}
+    # All of it is on the disk before anything is appended, and no part of the log.
+    for seed in range(20):
+        left = fs.crash(random.Random(seed), "zeros")
+        assert left.snapshot() == fs.snapshot()
+    log = AppendLog(fs, InlineWorker(), "/log", "a.aof", policy="always", now_ms=lambda: START_MS)
+    log.begin()
+    ctx = load(fs)
+    ctx.listen(log)
+    ctx.database(0).set("c", "3")
+    log.close()
+    assert strings(load(fs, truncated=False)) == {b"a": b"1", b"c": b"3"}
+    assert kept_in(fs) == {path: before[len(BEFORE) :]}
+
+
+def test_zeros_to_the_end_are_cut_without_a_copy() -> None:
+    for tail in (
+        bytes(3),
+        bytes(5000),
+        MULTI + bytes(700),
+        b"*3\r\n$3\r\nS" + bytes(700),
+        b"#TS:1" + bytes(700),
+    ):
+        fs = disk(BEFORE + tail)
+        assert strings(load(fs)) == {b"a": b"1"}
+        assert fs.read(INCREMENT) == BEFORE and not kept_in(fs)
+
+
+def test_a_hole_in_a_file_that_is_not_the_last_is_refused() -> None:
+    fs = disk(with_hole(BEFORE + long_set(b"b", 600) + AFTER, 40, 512), AFTER)
+    before = fs.snapshot()
+    with pytest.raises(FormatError, match=r"a\.aof\.1\.incr\.aof.*offset 27.*hole"):
+        load(fs)
+    assert fs.snapshot() == before
+
+
+def test_damage_behind_zeros_that_belong_there_is_refused() -> None:
+    """Zeros of a value reach the end of a block; a wrong byte behind them is no hole, wherever it is."""
+    value = encode_request((b"SET", b"b", bytes(2000)))
+    data = BEFORE + value + AFTER + AFTER
+    assert len(strings(load(disk(data)))) == 3
+    end = len(BEFORE + value)
+    for at in (end - 2, end - 1, end, end + 1, end + 2, end + 4, end + 5):
+        for flip in (1, 4, 64):
+            changed = data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+            fs = disk(changed)
+            if not changed[at : at + 1].isdigit():
+                with pytest.raises(FormatError, match="offset"):
+                    load(fs)
+                assert fs.read(INCREMENT) == changed and not kept_in(fs)
+
+
+def test_a_name_that_nobody_knows_is_no_hole_unless_its_zeros_are() -> None:
+    value = encode_request((b"SET", b"b", bytes(2000)))
+    for odd in (words("NOSUCH a"), encode_request((b"SE\0", b"a", b"1")), words("SELECT 99"), EXEC):
+        fs = disk(BEFORE + value + odd + AFTER)
+        before = fs.snapshot()
+        with pytest.raises(FormatError, match="offset"):
+            load(fs)
+        assert fs.snapshot() == before
+
+
+def test_copies_of_tails_are_never_overwritten_but_by_the_whole_of_a_part() -> None:
+    holed = with_hole(BEFORE + long_set(b"b", 600) + AFTER, 40, 512)
+    path = f"{INCREMENT}.{len(BEFORE)}"
+    tail = holed[len(BEFORE) :]
+    for there, kept in (
+        (b"other", {f"{path}.torn": b"other", f"{path}-2.torn": tail}),
+        (tail[:100], {f"{path}.torn": tail}),
+        (tail, {f"{path}.torn": tail}),
+        (tail + b"more", {f"{path}.torn": tail + b"more", f"{path}-2.torn": tail}),
+    ):
+        fs = disk(holed)
+        fs.put(f"{path}.torn", there)
+        load(fs)
+        assert kept_in(fs) == kept
+
+
+def test_what_was_behind_a_hole_is_kept_whenever_the_machine_stops_or_the_disk_fails() -> None:
+    holed = with_hole(BEFORE + long_set(b"b", 3000) + AFTER, 40, 1024)
+    tail = holed[len(BEFORE) :]
+    for at in range(1, 12):
+        for seed in range(6):
+            fs = disk(holed)
+            fs.crash_at(at)
+            try:
+                load(fs)
+            except Crash:
+                pass
+            left = fs.crash(random.Random(seed), "zeros")
+            assert strings(load(left)) == {b"a": b"1"}
+            assert left.read(INCREMENT) == BEFORE and tail in kept_in(left).values(), (at, seed)
+        fs = disk(holed)
+        fs.fail_at(at, errno.ENOSPC, lasting=True)
+        try:
+            load(fs)
+        except PersistenceError as error:
+            assert INCREMENT in str(error)
+            assert fs.read(INCREMENT) == holed or tail in kept_in(fs).values()
+        fs.heal()
+        assert strings(load(fs)) == {b"a": b"1"}
+        assert tail in kept_in(fs).values()
 
 
 def test_a_torn_file_before_empty_ones_is_the_last() -> None:
