@@ -1,4 +1,4 @@
-"""Streams in files and payloads: what real servers made comes back to them as it was; the container by a model."""
+"""Streams in files and payloads: what real servers made comes back to them as it was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kvstore.commands.digest import digest_all
 from kvstore.engine.codec import Pieces, Reader, crc64
 from kvstore.engine.context import Context, Limits, ManualClock
 from kvstore.engine.database import Database
-from kvstore.engine.ids import ID, IdMap
 from kvstore.engine.snapshot import Snapshot
 from kvstore.engine.types import TYPES, Target, load
 from kvstore.engine.types.payload import dump_payload, load_payload
@@ -559,100 +558,3 @@ def test_claims_of_a_file_reserve_no_memory() -> None:
     for at in range(len(body)):
         with pytest.raises(FormatError):
             load(21, Reader(huge + body[at:]), LIMITS)
-
-
-# ------------------------------------------------------------------------------------ the container
-
-
-def test_the_ordered_map_is_a_sorted_dict(heavy: bool) -> None:
-    rng = random.Random(new_seed())
-    for _ in range(20 if heavy else 3):
-        found: IdMap[int] = IdMap()
-        model: dict[ID, int] = {}
-        spread = rng.choice((30, 3000, 1 << 40))
-        weights = rng.choice(((8, 2, 2, 1), (2, 8, 2, 1), (3, 3, 10, 1)))
-        for step in range(3000):
-            ids = sorted(model)
-            what = rng.choices(("append", "put", "pop", "trim"), weights)[0]
-            if what == "append":
-                last = ids[-1] if ids else (0, 0)
-                id = rng.choice(
-                    (
-                        (last[0], last[1] + 1 + rng.randrange(3)),
-                        (last[0] + 1 + rng.randrange(3), rng.randrange(5)),
-                    )
-                )
-                found.append(id, step)
-                model[id] = step
-            elif what == "put":
-                id = (rng.randrange(spread), rng.randrange(4))
-                found.put(id, step)
-                model[id] = step
-            elif what == "pop":
-                id = rng.choice(ids) if ids and rng.random() < 0.9 else (rng.randrange(spread), 1)
-                assert found.pop(id) == model.pop(id, None)
-            elif ids:
-                count = min(len(ids), rng.choice((1, 1, 2, rng.randrange(len(ids) + 1))))
-                found.trim(count)
-                for id in ids[:count]:
-                    del model[id]
-            if step % 10 == 0:
-                compare(found, model, rng, spread)
-
-
-def compare(found: IdMap[int], model: dict[ID, int], rng: random.Random, spread: int) -> None:
-    found.check()
-    pairs = sorted(model.items())
-    assert list(found.items()) == pairs and list(found.copy().items()) == pairs
-    assert len(found) == len(pairs)
-    assert (found.first(), found.last()) == ((pairs[0][0], pairs[-1][0]) if pairs else (None, None))
-    assert found.latest() == (pairs[-1][1] if pairs else None)
-    for _ in range(3):
-        start, stop = (
-            rng.choice(pairs)[0]
-            if pairs and rng.random() < 0.5
-            else (rng.randrange(spread), rng.randrange(5))
-            for _ in range(2)
-        )
-        wanted = [pair for pair in pairs if start <= pair[0] <= stop]
-        assert list(found.items(start, stop)) == wanted
-        assert list(found.backward(start, stop)) == wanted[::-1]
-        assert list(islice(found.items(start), 2)) == [pair for pair in pairs if start <= pair[0]][:2]
-        assert found.get(start) == model.get(start)
-        assert found.before(start) == sum(id < start for id in model)
-
-
-def test_a_stream_through_random_changes_stays_sound_and_is_written_whole(heavy: bool) -> None:
-    rng = random.Random(new_seed())
-    value, model = Stream(), {}
-    added = time = 0
-    for step in range(20_000 if heavy else 3000):
-        if rng.random() < 0.7:
-            time += rng.randrange(1, 3)
-            words = tuple(rng.choice((b"f", b"g", b"%d" % step)) for _ in range(2 * rng.randrange(1, 3)))
-            value.add((time, 0), words)
-            model[time, 0] = words
-            added += 1
-        elif model and rng.random() < 0.98:
-            id = rng.choice(list(model)) if rng.random() < 0.5 else (rng.randrange(1, time + 2), 0)
-            assert value.delete(id) == (model.pop(id, None) is not None)
-        elif model:
-            count = rng.randrange(len(model) // 10 + 2)
-            value.entries.trim(min(count, len(model)))
-            for id in sorted(model)[:count]:
-                del model[id]
-        group = value.groups.setdefault(rng.choice((b"g", b"h")), Group((0, 0), 0))
-        name = rng.choice((b"one", b"two", b"three"))
-        consumer = group.consumers.setdefault(name, Consumer(name, step, step))
-        if model:
-            id = rng.choice(list(islice(model, 50)))
-            if rng.random() < 0.5:
-                group.deliver(id, consumer, step)
-            else:
-                held = group.pending.get(id) is not None
-                assert group.acknowledge(id) is held
-        if step % 200 == 0:
-            RECORD.check(value)
-            assert list(value.entries.items()) == sorted(model.items())
-            assert (value.entries_added, value.last_id) == (added, (time, 0))
-            assert RECORD.digest(load_payload(dump_payload(value), LIMITS)) == RECORD.digest(value)
