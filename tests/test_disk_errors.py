@@ -145,6 +145,28 @@ def test_a_snapshot_that_fails_leaves_the_old_one_and_no_litter() -> None:
         assert [name for name in work.fs.listdir(DIRECTORY) if name.startswith("temp")] == []
 
 
+def test_a_snapshot_that_ends_while_writes_are_refused_is_not_in_the_way_of_the_next() -> None:
+    for mended_before_the_end in (True, False):
+        work = Work(MemFS(DIRECTORY), Way("always", immediate=True), 6)
+        work.start()
+        for number in range(3):
+            work.command([b"SET", b"a%d" % number, b"1"])
+        work.files.start_save()
+        work.fs.fail_at(0, errno.ENOSPC, lasting=True, kinds=["write"], under=".incr")
+        for _ in range(2):  # the first finds out, the second is refused
+            assert b"No space left" in work.session.call([b"SET", b"a0", b"2"])
+        if mended_before_the_end:
+            work.fs.heal()
+            work.command([b"SET", b"a1", b"2"])
+        work.files.jobs.finish()
+        work.fs.heal()
+        work.command([b"SET", b"a2", b"2"])
+        assert all(db._before_change is None for db in work.ctx.databases.values())
+        work.files.start_save()
+        work.files.jobs.finish()
+        assert work.files.figures.save.count == 2
+
+
 def filled(way: Way) -> Work:
     """A store with a base, an increment and a snapshot, closed."""
     work = Work(MemFS(DIRECTORY), way, 7)

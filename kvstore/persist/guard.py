@@ -56,3 +56,15 @@ def unguard_databases(ctx: Context) -> None:
         if isinstance(db._before_change, Guard):
             db._before_change = db._before_change.inner
     ctx.new_tap = None
+
+
+def drop_inner_taps(ctx: Context) -> None:
+    """Once no snapshot is under way: leave no tap but guards.
+
+    A snapshot takes its taps away as it ends, but not those that a guard has around it, or has just put back.
+    """
+    for db in ctx.databases.values():
+        if isinstance(db._before_change, Guard):
+            db._before_change.inner = None
+        else:
+            db._before_change = None

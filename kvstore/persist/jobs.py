@@ -15,7 +15,7 @@ from kvstore.engine.context import Context
 from kvstore.persist.aof import AppendLog
 from kvstore.persist.figures import Figures, JobFigures
 from kvstore.persist.fs import FileSystem, failed
-from kvstore.persist.guard import unguard_databases
+from kvstore.persist.guard import drop_inner_taps, unguard_databases
 from kvstore.persist.saving import SaveJob
 from kvstore.persist.worker import InlineWorker, Worker
 from kvstore.persist.writers import MakeWriter
@@ -81,6 +81,7 @@ class Jobs:
         """The job has ended; or the rewrite, before it began to walk."""
         self._kind().end(self._ctx.now(), error is None)
         self._job = self.rewritten = None
+        drop_inner_taps(self._ctx)
 
     def cancel(self) -> None:
         """Stop what is under way; nothing is left of it."""
