@@ -161,6 +161,7 @@ class Replay:
         self._ctx = ctx
         self._session = Session(Hub(ctx), TREE2)
         self._runs = _Runs(self)
+        self._select = self._runs[b"SELECT"]
         self._unit: list[Argv] | None = None  # between MULTI and EXEC
         self._unit_at = 0
         self._content: Content = b""  # of the file that is run
@@ -234,9 +235,7 @@ class Replay:
             self._unit, self._unit_at = [], batch.offset(index)
         elif run is not _exec:
             assert unit is not None
-            if b"\0" in argv[0] or (
-                len(argv) == 2 and b"\0" in argv[1]
-            ):  # before anything of the unit is run
+            if run is _unknown or run is self._select:  # before anything of the unit is run
                 self._look_for_hole(argv, batch, index)
             unit.append(argv)
         elif unit is None:
