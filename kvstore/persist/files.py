@@ -370,8 +370,8 @@ class Files:
 
     def _begin_rewrite(self, written: AppendLog) -> None:
         base = written.new_base_name(self.settings.aof_use_rdb_preamble)
-        self.jobs.prepare(written)
-        self.jobs.begin(written.directory, base, base_writer(self.ctx, self.settings), self._rewritten)
+        make = base_writer(self.ctx, self.settings)
+        self.jobs.begin(written.directory, base, make, self._rewritten, rewritten=written)
         log.info("Background append only file rewriting started")
 
     def _rewritten(self, name: str, error: BaseException | None) -> None:

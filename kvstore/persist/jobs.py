@@ -63,9 +63,16 @@ class Jobs:
         self.rewritten = written
 
     def begin(
-        self, directory: str, name: str, make: MakeWriter, done: Callable[[str, BaseException | None], None]
+        self,
+        directory: str,
+        name: str,
+        make: MakeWriter,
+        done: Callable[[str, BaseException | None], None],
+        *,
+        rewritten: AppendLog | None = None,
     ) -> None:
-        """Begin to walk, between units. ``done`` is told the name, and what went wrong or None."""
+        """Begin to walk, between units. ``done`` is told the name, and what went wrong or None.
+        ``rewritten``: the log whose base is written; else it is a snapshot."""
         # A snapshot and a guard cannot both be asked. The next write that fails brings the guard back.
         unguard_databases(self._ctx)
 
@@ -73,7 +80,7 @@ class Jobs:
             done(name, error)
 
         job = SaveJob(self._ctx, self._fs, self._worker, directory, name, make, done=ended)
-        self._job = job
+        self._job, self.rewritten = job, rewritten
         self._kind().begin(self._ctx.now())
         self._figures.job_keys, self._figures.job_keys_done = job.snapshot.total, 0
 

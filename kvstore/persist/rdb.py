@@ -15,7 +15,7 @@ Must not know: where the bytes go, where the keys come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from struct import Struct
 from typing import Final
 
@@ -38,15 +38,8 @@ EXPIRETIME: Final = 253
 SELECTDB: Final = 254
 EOF: Final = 255
 
-_MAGIC: Final = {
-    Target.PORTABLE: b"REDIS0009",
-    Target.REDIS_70: b"REDIS0010",
-    Target.REDIS_72: b"REDIS0011",
-    Target.REDIS_74: b"REDIS0012",
-    Target.VALKEY_9: b"VALKEY080",
-}
 # The first version that has functions.
-_MAGIC_WITH_FUNCTIONS: Final = b"REDIS0010"
+_FUNCTIONS_SINCE: Final = Target.REDIS_70
 # Strings up to this size are not compressed, as in the servers; in bytes.
 _NOT_COMPRESSED: Final = 20
 # What a string begins with, by its length, alone and behind the type of a string's value.
@@ -90,8 +83,10 @@ class RdbWriter(Gathering):
     def begin(self) -> None:
         """Write what stands before the keys."""
         portable = self._target is Target.PORTABLE
-        magic = _MAGIC_WITH_FUNCTIONS if portable and self._libraries else _MAGIC[self._target]
-        head = [magic]
+        target = _FUNCTIONS_SINCE if portable and self._libraries else self._target
+        head = [
+            b"VALKEY%03d" % target.version if target is Target.VALKEY_9 else b"REDIS%04d" % target.version
+        ]
         for name, value in self._aux.items():
             head += (bytes((AUX,)), string_of(name), string_of(value))
         for source in self._libraries.values():
@@ -188,15 +183,10 @@ class _Rest(Rest):
         self._body = iter(body)
         self._put = put
         self._dump = dump
-        self._taken = 0  # pieces
 
     def __next__(self) -> None:
         self._put(next(self._body))
-        self._taken += 1
 
     def let_go(self, copy: Callable[[], Value]) -> None:
-        twin = self._dump(copy())
-        if isinstance(self._body, Pieces):
-            self._body.go_on_with(twin)
-        else:
-            self._body = islice(iter(twin), self._taken, None)
+        if isinstance(self._body, Pieces):  # of a container: a string never changes
+            self._body.go_on_with(self._dump(copy()))

@@ -31,7 +31,7 @@ from kvstore.numbers import parse_int
 from kvstore.persist.fs import Content, FileSystem, cut_file, failed, keep_tail, read_file
 from kvstore.persist.manifest import LogFile, Manifest, read_manifest, write_manifest
 from kvstore.persist.rdb_load import library_name, load_rdb
-from kvstore.persist.requests import Batch, Torn, has_hole, has_odd_zeros, read_commands
+from kvstore.persist.requests import Batch, Torn, look_for_hole, read_commands
 
 log = logging.getLogger("kvstore")
 
@@ -222,7 +222,7 @@ class Replay:
             try:
                 run(session, argv)
             except StoreError as error:
-                self._look_for_hole(argv, batch, index)
+                look_for_hole(self._content, batch, index)
                 _answered(error, path, batch.offset(index))
         self.found.commands += len(batch.commands)
 
@@ -236,7 +236,7 @@ class Replay:
         elif run is not _exec:
             assert unit is not None
             if run is _unknown or run is self._select:  # before anything of the unit is run
-                self._look_for_hole(argv, batch, index)
+                look_for_hole(self._content, batch, index)
             unit.append(argv)
         elif unit is None:
             raise FormatError(f"{path}: EXEC without MULTI", batch.offset(index))
@@ -248,13 +248,6 @@ class Replay:
                     self._runs[words[0]](self._session, words)
                 except StoreError as error:
                     _answered(error, path, self._unit_at)
-
-    def _look_for_hole(self, argv: Argv, batch: Batch, index: int) -> None:
-        """Raises Torn where a command that cannot run is what a power cut has left of another."""
-        if has_odd_zeros(argv):
-            at = batch.offset(index)
-            if has_hole(self._content, at, batch.offset(index + 1)):
-                raise Torn(at, hole=True)
 
     # What follows is called by name, from a log.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from kvstore.errors import FormatError
 from kvstore.persist.fs import Content
-from kvstore.persist.requests import Batch, Torn, has_hole, has_odd_zeros, read_commands
+from kvstore.persist.requests import Batch, Torn, look_for_hole, read_commands
 
 
 @dataclass(slots=True)
@@ -75,10 +75,7 @@ def _take(content: Content, batch: Batch, found: Scan) -> None:
                     raise FormatError("EXEC without MULTI", found.whole)
                 found.unit = -1
                 found.units += 1
-        if b"\0" in words[0] or (len(words) == 2 and b"\0" in words[1]):
-            at = batch.offset(index)
-            if has_odd_zeros(words) and has_hole(content, at, batch.offset(index + 1)):
-                raise Torn(at, hole=True)
+        look_for_hole(content, batch, index)
     found.commands += len(batch.commands)
     found.names.update([words[0] for words in batch.commands])
 

@@ -45,6 +45,20 @@ class Target(Enum):
     VALKEY_9 = "valkey-9"
     """RDB 80: Valkey from 9.0 on; fields of hashes have deadlines."""
 
+    @property
+    def version(self) -> int:
+        """The RDB version that has all that is written for it."""
+        return _VERSIONS[self]
+
+
+_VERSIONS = {
+    Target.PORTABLE: 9,
+    Target.REDIS_70: 10,
+    Target.REDIS_72: 11,
+    Target.REDIS_74: 12,
+    Target.VALKEY_9: 80,
+}
+
 
 class Dump(Protocol):
     def __call__(self, value: Value, target: Target, compress: bool = False) -> Iterable[bytes]:

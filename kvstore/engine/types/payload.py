@@ -11,21 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvstore.engine.codec import Reader, crc64
-from kvstore.engine.types import TYPES, Target, Value, load
+from kvstore.engine.types import TYPES, Value, load
 from kvstore.errors import FormatError
 
 if TYPE_CHECKING:
     from kvstore.engine.context import Limits
 
 _FOOTER_BYTES: Final = 10
-# The oldest version that has what is written for a target.
-_VERSIONS: Final = {
-    Target.PORTABLE: 9,
-    Target.REDIS_70: 10,
-    Target.REDIS_72: 11,
-    Target.REDIS_74: 12,
-    Target.VALKEY_9: 80,
-}
 # The newest versions that are read: of Redis, and of Valkey from where its numbers are its own.
 _NEWEST: Final = 12
 _VALKEY: Final = 80
@@ -40,7 +32,7 @@ def dump_payload(value: Value) -> bytes:
     record = TYPES[type(value)]
     target = record.least(value)
     number = record.rdb_type(value, target)
-    data = b"".join([bytes((number,)), *record.dump(value, target), _VERSIONS[target].to_bytes(2, "little")])
+    data = b"".join([bytes((number,)), *record.dump(value, target), target.version.to_bytes(2, "little")])
     return data + crc64(data).to_bytes(8, "little")
 
 

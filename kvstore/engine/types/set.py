@@ -155,22 +155,25 @@ def _dump(value: Set, target: Target, compress: bool = False) -> Iterable[bytes]
     return pieces_of(length_of(len(value)), value, strings_of, compress)
 
 
+def _holding(members: list[bytes], encoding: int) -> Set:
+    made = Set()
+    made.update(dict.fromkeys(members))
+    made.encoding = encoding
+    return made
+
+
 def _load(reader: Reader, limits: Limits) -> Set:
     start = reader.pos
     members = reader.strings(reader.count())
     if len(members) > limits.set_max_intset_entries:
-        made = Set()
-        made.encoding = HASHTABLE
-        made.update(dict.fromkeys(members))
+        made = _holding(members, HASHTABLE)
     elif members and parse_int(members[0]) is None:
         # Never an intset: no need to see it grow.
         small = (
             len(members) <= limits.set_max_listpack_entries
             and max(map(len, members)) <= limits.set_max_listpack_value
         )
-        made = Set()
-        made.encoding = LISTPACK if small else HASHTABLE
-        made.update(dict.fromkeys(members))
+        made = _holding(members, LISTPACK if small else HASHTABLE)
     else:
         made = filled(members, limits)
     if len(made) != len(members):
@@ -185,12 +188,10 @@ def _load_packed(unpack: Callable[[bytes], list[bytes]], encoding: int) -> Loade
     def load(reader: Reader, limits: Limits) -> Set:
         start = reader.pos
         members = reader.packed(unpack)
-        made = Set()
-        made.update(dict.fromkeys(members))
+        most = limits.set_max_intset_entries if encoding == INTSET else limits.set_max_listpack_entries
+        made = _holding(members, encoding if len(members) <= most else HASHTABLE)
         if len(made) != len(members):
             raise FormatError("a member comes twice", start)
-        most = limits.set_max_intset_entries if encoding == INTSET else limits.set_max_listpack_entries
-        made.encoding = encoding if len(members) <= most else HASHTABLE
         return made
 
     return load
