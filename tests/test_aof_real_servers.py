@@ -23,6 +23,7 @@ from kvstore.persist.settings import Settings
 from kvstore.persist.worker import InlineWorker
 from tests import servers
 from tests.conftest import require
+from tests.seeds import new_seed
 
 CHECKERS = {"redis": "redis-check-aof", "valkey": "valkey-check-aof"}
 DATABASES = (0, 3)
@@ -135,8 +136,7 @@ def change(call: Any, rng: random.Random, count: int) -> None:
 
 
 def seeded() -> tuple[int, random.Random]:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
+    seed = new_seed()
     return seed, random.Random(seed)
 
 

@@ -30,6 +30,7 @@ from kvstore.engine.codec import (
 )
 from kvstore.errors import FormatError
 from tests import legacy
+from tests.seeds import new_seed
 
 CHECK = 0xE9C6D914C4B8D9CA  # the checksum of "123456789" by the published parameters
 Result = bytes | type[FormatError]
@@ -37,9 +38,7 @@ Result = bytes | type[FormatError]
 
 @pytest.fixture
 def seed() -> int:
-    found = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {found}")
-    return found
+    return new_seed()
 
 
 @pytest.fixture(params=["fast", "pure"])

@@ -15,15 +15,10 @@ from kvstore.persist.worker import InlineWorker
 from tests.crashing import DIRECTORY, SNAPSHOT, NoLock, Way, Work
 from tests.laws import START_MS, Digest, digest
 from tests.memfs import Crash, MemFS
+from tests.seeds import new_seed
 
 ACTIONS = 40
 GAPS = "zeros"
-
-
-def fresh_seed() -> int:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return seed
 
 
 def begin(way: Way, seed: int, crash_at: int | None = None) -> Work:
@@ -88,7 +83,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_power_cut_at_any_operation_loses_nothing_that_was_promised(way: Way, heavy: bool) -> None:
-    seed = fresh_seed()
+    seed = new_seed()
     for number in range(40 if heavy else 1):
         operations = operations_of(way, seed + number)
         for at in range(1, operations + 1, 1 if heavy else max(1, operations // 40)):
@@ -97,14 +92,14 @@ def test_a_power_cut_at_any_operation_loses_nothing_that_was_promised(way: Way, 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_kill_at_any_operation_loses_nothing_that_was_answered(way: Way, heavy: bool) -> None:
-    seed = fresh_seed()
+    seed = new_seed()
     operations = operations_of(way, seed)
     for at in range(1, operations + 1, 1 if heavy else max(1, operations // 15)):
         crash_twice(way, seed, at, killed=True)
 
 
 def test_random_ways_of_use_change_with_each_start(heavy: bool) -> None:
-    seed = fresh_seed()
+    seed = new_seed()
     rng = random.Random(seed)
     for _ in range(1000 if heavy else 15):
         work = begin(Way.random(rng), rng.randrange(1 << 32), rng.randrange(1, 600))
@@ -125,7 +120,7 @@ def snapshots_only(fs: MemFS) -> tuple[Context, Files]:
 
 def test_a_snapshot_is_the_old_or_the_new_one_at_every_operation(heavy: bool) -> None:
     """A store without a log, saved again and again: in the background, while it changes, or at once."""
-    seed = fresh_seed()
+    seed = new_seed()
     rng = random.Random(seed)
     for at in range(1, 120):
         fs = MemFS(DIRECTORY)

@@ -13,6 +13,7 @@ from kvstore.errors import FormatError, PersistenceError, StoreError
 from tests.crashing import DIRECTORY, SNAPSHOT, Way, Work
 from tests.laws import digest
 from tests.memfs import GROWING, MUTATIONS, MemFS
+from tests.seeds import new_seed
 
 Trouble = Callable[[MemFS, random.Random], None]
 
@@ -61,12 +62,6 @@ TROUBLES: list[Trouble] = [
 ]
 
 
-def fresh_seed() -> int:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return seed
-
-
 def endure(trouble: Trouble, way: Way, seed: int) -> None:
     """Work, trouble, and the end of it, some times; power cuts in the middle and at the end."""
     rng = random.Random(seed)
@@ -96,7 +91,7 @@ def endure(trouble: Trouble, way: Way, seed: int) -> None:
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
 def test_trouble_with_the_disk_loses_nothing_that_was_answered(trouble: Trouble, heavy: bool) -> None:
-    seed = fresh_seed()
+    seed = new_seed()
     rng = random.Random(seed)
     for number in range(400 if heavy else 8):
         way = Way.random(rng, ("always", "everysec", "always", "no")[number % 4])

@@ -16,6 +16,7 @@ from kvstore.engine.eviction import POLICIES
 from tests.differential import grammar as grammars
 from tests.differential.grammar import Grammar, Step
 from tests.laws import START_MS, Lawful, Recorder, digest, replay
+from tests.seeds import new_seed
 
 # Grammars of what has no part in the laws: connections, not data.
 NOT_DATA = {"tx", "blocking", "pubsub"}
@@ -118,8 +119,7 @@ def test_every_change_is_committed_and_its_effects_repeat_it(
 
 
 def test_all_families_together(heavy: bool) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
+    seed = new_seed()
     rng = random.Random(seed)
     everything = [grammars.load(name) for name in FAMILIES]
     for _ in range(200 if heavy else 10):

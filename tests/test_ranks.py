@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kvstore.engine import ranks as ranks_module
 from kvstore.engine.ranks import Ranks
+from tests.seeds import new_seed
 
 SCORES = st.one_of(st.integers(-3, 3).map(float), st.floats(allow_nan=False), st.sampled_from([0.0, -0.0]))
 MEMBERS = st.one_of(st.binary(max_size=2), st.integers(0, 60).map(lambda n: b"m%d" % n))
@@ -109,9 +110,7 @@ def test_it_answers_as_a_sorted_list_does(
 
 
 def test_long_random_lives_of_many_blocks(heavy: bool) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(new_seed())
     for _ in range(20 if heavy else 3):
         model = Model({})
         growth = rng.uniform(0.3, 0.8)

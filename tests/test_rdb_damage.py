@@ -14,6 +14,7 @@ from kvstore.engine.types import Target
 from kvstore.errors import FormatError
 from kvstore.persist.rdb_load import load_rdb, read_rdb
 from tests.laws import START_MS
+from tests.seeds import new_seed
 from tests.test_rdb import write
 
 SECONDS = 2.0  # for one small file; a hang, not a slow machine
@@ -99,9 +100,7 @@ def test_without_a_checksum_damage_is_an_error_or_other_data(
 
 def test_random_damage_under_a_right_checksum(heavy: bool, bounded_memory: None) -> None:
     """Several bytes changed, taken out, put in, or repeated."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(new_seed())
     files = [small(target, True) for target in Target]
     for _ in range(100_000 if heavy else 3000):
         damaged = bytearray(rng.choice(files))

@@ -24,6 +24,7 @@ from kvstore.persist.rdb_load import Record, load_rdb, read_rdb
 from tests import servers
 from tests.conftest import require
 from tests.differential import grammar as grammars
+from tests.seeds import new_seed
 from tests.test_laws import FAMILIES
 from tests.test_rdb import write
 
@@ -109,12 +110,6 @@ def filled(seed: int) -> Context:
     for words in bulk(rng):
         session.call([word if isinstance(word, bytes) else str(word).encode() for word in words])
     return ctx
-
-
-def new_seed() -> int:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return seed
 
 
 def check_file(kind: str, path: Path) -> None:

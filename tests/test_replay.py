@@ -23,6 +23,7 @@ from kvstore.tools.scan import Scan, scan
 from tests.differential import grammar as grammars
 from tests.laws import START_MS, Recorder, digest
 from tests.memfs import Crash, MemFS
+from tests.seeds import new_seed
 from tests.test_laws import FAMILIES, Configuration, run_steps
 
 MULTI, EXEC = encode_request((b"MULTI",)), encode_request((b"EXEC",))
@@ -274,9 +275,7 @@ def layout(rng: random.Random) -> Layout:
 @pytest.mark.parametrize("case", range(2))
 def test_a_hole_anywhere_is_cut_at_the_unit_it_begins_in(case: int, heavy: bool) -> None:
     """All that is not within a value is told; a hole within one reads as that value, and nothing is refused."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(new_seed())
     made = layout(rng)
     data = made.data
     boundaries = [*range(BLOCK, len(data), BLOCK), len(data)]
@@ -545,8 +544,7 @@ def base_of(ctx: Context) -> bytes:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_commands_are_the_same_after_loading(family: str, heavy: bool) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
+    seed = new_seed()
     rng = random.Random(seed)
     grammar = grammars.load(family)
     for _ in range(40 if heavy else 4):

@@ -22,6 +22,7 @@ from kvstore.persist.rdb import RdbWriter
 from kvstore.persist.rdb_load import load_rdb
 from tests.differential import grammar as grammars
 from tests.laws import START_MS, Digest, Lawful, digest
+from tests.seeds import new_seed
 from tests.test_laws import FAMILIES, LIMITS_OF, run_step
 
 
@@ -137,9 +138,7 @@ class Watched:
 @pytest.mark.parametrize("kind", ["slow", "fast", "file"])
 def test_what_is_written_is_the_data_at_the_start(kind: str, heavy: bool) -> None:
     """Random commands of all families, and steps of random size between them."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng = random.Random(new_seed())
     everything = [grammars.load(name) for name in FAMILIES]
     for _ in range(300 if heavy else 12):
         ctx = Context(Database, databases=4, clock=ManualClock(START_MS), random=random.Random(rng.random()))

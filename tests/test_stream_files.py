@@ -32,6 +32,7 @@ from tests import servers
 from tests.conftest import require
 from tests.laws import START_MS, Recorder, digest
 from tests.rawclient import Node, RawClient, parse
+from tests.seeds import new_seed
 from tests.servers import Server
 from tests.test_rdb import write
 from tests.test_replay import disk, words
@@ -42,12 +43,6 @@ LIMITS = Limits()
 TOP = (1 << 64) - 1
 # By server: the target whose files it reads, with all that streams count.
 TARGETS = {"redis": Target.REDIS_70, "valkey": Target.REDIS_72}
-
-
-def new_seed() -> int:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return seed
 
 
 # ------------------------------------------------------------------------------- streams by servers

@@ -10,15 +10,10 @@ from kvstore.engine.ids import ID, IdMap
 from kvstore.engine.types import TYPES
 from kvstore.engine.types.payload import dump_payload, load_payload
 from kvstore.engine.types.stream import Consumer, Group, Stream
+from tests.seeds import new_seed
 
 RECORD = TYPES[Stream]
 LIMITS = Limits()
-
-
-def new_seed() -> int:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return seed
 
 
 def test_the_ordered_map_is_a_sorted_dict(heavy: bool) -> None:

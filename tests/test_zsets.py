@@ -18,6 +18,7 @@ from kvstore.engine.types import TYPES
 from kvstore.errors import DataError, ResponseError, StoreError, WrongTypeError
 from tests.laws import Recorder, digest, replay
 from tests.scanning import check_guarantee, check_uniform
+from tests.seeds import new_seed
 from tests.servers import Server
 
 INF = math.inf
@@ -338,8 +339,7 @@ class TestDrawingAndScanning:
 
     @pytest.mark.parametrize("count", [None, -5, 3, 40])
     def test_draws_are_uniform(self, db: Database, count: int | None) -> None:
-        seed = random.SystemRandom().randrange(1 << 32)
-        print(f"seed {seed}")
+        seed = new_seed()
         db.ctx.random.seed(seed)
         names = [b"m%d" % n for n in range(60)]
         db.zadd("z", {name: n // 7 for n, name in enumerate(names)})
@@ -355,9 +355,7 @@ class TestDrawingAndScanning:
         assert list(db.zscan_iter("z")) == [(b"a", 1.0), (b"b", 2.0)]
 
     def test_a_scan_of_a_changing_set_meets_whatever_stays(self, db: Database) -> None:
-        seed = random.SystemRandom().randrange(1 << 32)
-        print(f"seed {seed}")
-        rng = random.Random(seed)
+        rng = random.Random(new_seed())
         db.ctx.limits.zset_max_listpack_entries = 0
 
         class Subject:
