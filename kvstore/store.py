@@ -214,12 +214,20 @@ class Store(EngineStore):
             self._client_made = self._new_client(**kwargs)
         return self._client_made
 
-    def _new_client(self, **kwargs: Any) -> redis.Redis:
+    def _new_client(self, *, before: Callable[[], object] = lambda: None, **kwargs: Any) -> redis.Redis:
+        """``before``: called before requests run."""
         try:
-            from kvstore.fake.connection import loopback_client
+            import redis
         except ImportError as error:
             raise errors.StoreError("redis-py is not installed: pip install 'kvstore[redis]'") from error
-        return loopback_client(self._hub, self.index, **kwargs)
+        from kvstore.fake.line import Exchange
+        from kvstore.fake.sync import client_class
+
+        kwargs.setdefault("db", self.index)
+        # Nobody else can end a wait: this is the store of one thread.
+        exchange = Exchange(self._hub, may_block=False, before=before)
+        client: redis.Redis = client_class(redis)(server=exchange, **kwargs)
+        return client
 
     def lock(self, name: KeyT, *args: Any, **kwargs: Any) -> Any:
         """redis-py's Lock on this store (needs ``redis`` and ``lua``)."""

@@ -439,7 +439,7 @@ class Session:
     @property
     def unsent(self) -> int:
         """Bytes of replies that the client has not taken."""
-        if self.transport is None:
+        if self.transport is None or not self.codec.on_wire:
             return 0
         return self.transport.held + sum(map(len, self.out))
 

@@ -1,0 +1,50 @@
+"""What there is to know of a client library, redis-py or one that was made from it.
+
+Must not know: stores, servers.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+CLOSED = "Connection closed by server."
+
+
+def decoder(encoder: Any) -> Callable[[bytes], str]:
+    """Makes a str of bytes, as the connection's encoder does."""
+    encoding, errors = encoder.encoding, encoder.encoding_errors
+    if encoding.lower() in ("utf-8", "utf8") and errors == "strict":
+        return bytes.decode
+    return lambda raw: raw.decode(encoding, errors)
+
+
+@cache
+def set_class(library: ModuleType) -> Callable[[list[Any]], Any]:
+    """What the library's parser makes of a set, which versions differ in."""
+    parsers = import_module(f"{library.__name__}._parsers")
+    default = import_module(f"{library.__name__}.connection").DefaultParser
+    parser = (parsers._RESP3Parser if default is parsers._RESP2Parser else default)(socket_read_size=64)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        encoder = parsers.Encoder("utf-8", "strict", False)
+        parser.on_connect(SimpleNamespace(_sock=ours, socket_timeout=5, encoder=encoder))
+        theirs.sendall(b"~1\r\n+a\r\n")
+        return type(parser.read_response())
+
+
+def server_of(url: str, server: Any) -> tuple[Any, str]:
+    """The server that a URL is of, and the URL as the library understands it."""
+    parts = urlsplit(url)
+    if parts.scheme != "fake":
+        return server, url
+    if server is None:
+        from kvstore.fake.server import FakeServer
+
+        server = FakeServer.named(parts.hostname or "")
+    return server, urlunsplit(parts._replace(scheme="redis"))

@@ -1,0 +1,236 @@
+"""Clients of redis-py, and of libraries made from it, on lines instead of sockets.
+
+Only the connection is another one: pools, pipelines, transactions, pub/sub, scripts, locks, retries and
+response callbacks are the library's own. So is all that a connection does when it begins, ends or fails; what
+each request takes, sending and reading, is short-cut here.
+
+Must not know: commands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kvstore.fake.library import CLOSED, decoder, server_of, set_class
+from kvstore.fake.replies import Shaper
+from kvstore.fake.words import words_in, words_of
+from kvstore.resp import ErrorReply, Push
+
+if TYPE_CHECKING:
+    from kvstore.fake.line import Exchange, Line
+    from kvstore.fake.server import FakeServer
+
+
+class Shaping:
+    """What the parsers of both kinds of connections know of their line, and of shapes."""
+
+    library: ModuleType
+    line: Line | None = None
+    connection: Any = None
+
+    def follow(self: Any, connection: Any, line: Line) -> None:
+        """Read from this line, for this connection."""
+        self.line, self.connection = line, connection
+        encoder = self.encoder = connection.encoder
+        as_set = set_class(self.library)
+        raw = self.shape_raw = Shaper(self.parse_error, None, as_set).shape
+        decodes = encoder.decode_responses
+        self.shape = Shaper(self.parse_error, decoder(encoder), as_set).shape if decodes else raw
+
+    def leave(self) -> None:
+        self.line = self.connection = None
+
+    def handle_push(self: Any, response: Any) -> Any:
+        if hasattr(self, "push_handler_func"):  # redis-py 5.0
+            return self.push_handler_func(response)
+        return self.handle_push_response(response)
+
+
+class LineParser(Shaping):
+    """Mixed in before a library's RESP3 parser: replies come from a line."""
+
+    def on_connect(self, connection: Any) -> None:
+        self.follow(connection, connection._sock)
+
+    def on_disconnect(self) -> None:
+        self.leave()
+
+    def can_read(self, timeout: float | None) -> bool:
+        if self.line is None:
+            return False
+        try:
+            self.line.receive(timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def read_response(
+        self: Any, disable_decoding: bool = False, push_request: bool = False, **more: Any
+    ) -> Any:
+        """The next reply; what the server pushes goes to its handler. Raises TimeoutError."""
+        timeout = more.get("timeout", self)
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            timeout = self.connection.socket_timeout  # the library has a mark for what was not given
+        shape = self.shape_raw if disable_decoding else self.shape
+        while True:
+            tree = self._next(timeout)
+            response = shape(tree)
+            if tree.__class__ is Push and self.connection.protocol in (3, "3"):
+                response = self.handle_push(response)
+                if push_request:
+                    return response
+                continue
+            if isinstance(response, self.library.ConnectionError):
+                raise response
+            return response
+
+    def _next(self, timeout: float | None) -> Any:
+        line = self.line
+        if line is not None and not line.out:
+            line.receive(timeout)
+        if line is None or not line.out:
+            raise self.library.ConnectionError(CLOSED)
+        return line.out.popleft()
+
+
+def short_cut(out: deque[Any]) -> bool:
+    """Whether the next reply is there, and is neither an error nor for a handler of pushes."""
+    if not out:
+        return False
+    cls = out[0].__class__
+    return cls is not ErrorReply and cls is not Push
+
+
+class WordPacking:
+    """What both kinds of connections do to requests, and to arguments that only sockets have."""
+
+    parser: type
+    exchange: Exchange
+
+    def __init__(self: Any, *, exchange: Exchange, **kwargs: Any):
+        self.exchange = exchange
+        for name in [each for each in kwargs if each == "path" or each.startswith("ssl_")]:
+            del kwargs[name]
+        kwargs["parser_class"] = self.parser
+        super().__init__(**kwargs)
+        encoder = self.encoder
+        plain = encoder.encoding.lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
+        self.words = words_of if plain else words_in
+
+    def _construct_command_packer(self, packer: Any) -> None:
+        """Words need no packing."""
+
+    def pack_command(self: Any, *args: Any) -> list[Any]:
+        return [[self.words(args, self.encoder.encode)]]
+
+    def pack_commands(self: Any, commands: Any) -> list[Any]:
+        words, encode = self.words, self.encoder.encode
+        return [[words(tuple(args), encode) for args in commands]]
+
+
+class LineConnection(WordPacking):
+    """Mixed in before a library's connection over TCP: a line in the place of a socket."""
+
+    def _connect(self) -> Line:
+        return self.exchange.open()
+
+    def connect(self: Any) -> None:
+        if self._sock is None:
+            super().connect()  # type: ignore[misc]
+
+    def can_read(self: Any, timeout: float | None = 0, **more: Any) -> bool:
+        line = self._sock
+        if line is None or timeout != 0:
+            return bool(super().can_read(timeout, **more))  # type: ignore[misc]
+        if not line.out and not line.has_ended:
+            line.poll()
+        return bool(line.out) or line.has_ended
+
+    def send_command(self: Any, *args: Any, **kwargs: Any) -> None:
+        line = self._sock
+        if line is None or self.health_check_interval:
+            self.send_packed_command(self.pack_command(*args), kwargs.get("check_health", True))
+            return
+        request = self.words(args, self.encoder.encode)
+        try:
+            line.send([request])
+        except OSError:
+            self.send_packed_command([[request]], False)  # which knows how to fail
+
+    def read_response(self: Any, disable_decoding: bool = False, **kwargs: Any) -> Any:
+        line = self._sock
+        if line is not None and short_cut(line.out):
+            if self.health_check_interval:
+                self.next_health_check = time.monotonic() + self.health_check_interval
+            parser = self._parser
+            return (parser.shape_raw if disable_decoding else parser.shape)(line.out.popleft())
+        return super().read_response(disable_decoding, **kwargs)  # type: ignore[misc]
+
+
+class _Placed:
+    """An attribute that puts each pool of connections on the client's server when it is set.
+
+    It has no ``__get__``, so reading finds what is in the client itself, at no cost.
+    """
+
+    def __set__(self, client: Any, pool: Any) -> None:
+        client.__dict__["connection_pool"] = pool
+        kwargs = pool.connection_kwargs
+        if client.server is None:
+            client.server = kwargs.get("exchange") or client.new_server()
+        pool.connection_class = client.connection_class
+        kwargs["exchange"] = client.server
+
+
+class LineClient:
+    """Mixed in before a library's client: its connections are lines to ``server``."""
+
+    library: ModuleType
+    connection_class: type
+    connection_pool = _Placed()
+
+    def __init__(self: Any, *args: Any, server: FakeServer | None = None, **kwargs: Any):
+        self.server = server
+        super().__init__(*args, **kwargs)
+
+    def new_server(self) -> FakeServer:
+        from kvstore.fake.server import FakeServer
+
+        return FakeServer()
+
+    @classmethod
+    def from_url(cls: Any, url: str, *, server: FakeServer | None = None, **kwargs: Any) -> Any:
+        """A client of the server that a ``fake://name/db`` has the name of; of ``server``, or of one of its own,
+        where the URL is another that the library knows."""
+        single = kwargs.pop("single_connection_client", False)
+        server, url = server_of(url, server)
+        pool = cls.pool_class.from_url(url, **kwargs)
+        client = cls(connection_pool=pool, server=server, single_connection_client=single)
+        client.auto_close_connection_pool = True
+        return client
+
+
+@cache
+def client_class(library: ModuleType) -> type:
+    """The client of the library, on lines."""
+    inner = import_module(f"{library.__name__}.connection")
+    parsers = import_module(f"{library.__name__}._parsers")
+    client = getattr(library, "Redis", None) or library.Valkey
+    parser = type("LineParser", (LineParser, parsers._RESP3Parser), {"library": library})
+    connection = type("FakeConnection", (LineConnection, inner.Connection), {"parser": parser})
+    return type(
+        f"Fake{client.__name__}",
+        (LineClient, client),
+        {
+            "__module__": "kvstore.fake",
+            "__doc__": client.__doc__,
+            "library": library,
+            "connection_class": connection,
+            "pool_class": inner.ConnectionPool,
+        },
+    )
