@@ -214,7 +214,7 @@ class Store(EngineStore):
             self._client_made = self._new_client(**kwargs)
         return self._client_made
 
-    def _new_client(self, *, before: Callable[[], object] = lambda: None, **kwargs: Any) -> redis.Redis:
+    def _new_client(self, *, before: Callable[[], object] | None = None, **kwargs: Any) -> redis.Redis:
         """``before``: called before requests run."""
         try:
             import redis

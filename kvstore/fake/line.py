@@ -39,7 +39,7 @@ class Exchange:
     end the wait. ``before``: called before requests run.
     """
 
-    def __init__(self, hub: Hub, *, may_block: bool = True, before: Callable[[], object] = lambda: None):
+    def __init__(self, hub: Hub, *, may_block: bool = True, before: Callable[[], object] | None = None):
         self.hub = hub
         self.may_block = may_block
         self.before = before
@@ -48,6 +48,7 @@ class Exchange:
         self._left: deque[Line] = deque()  # closed, and yet to be let go of
         self._running = False
         self._ticked_ms = 0
+        self._now_ms = hub.ctx.clock.now_ms
 
     def open(self, address: str = "") -> Line:
         """A new line. Raises OSError where there is nobody to answer."""
@@ -60,7 +61,7 @@ class Exchange:
     def run(self, line: Line, requests: list[Argv]) -> None:
         """Run requests of a line, in order, under the lock."""
         hub = self.hub
-        now = hub.ctx.clock.now_ms()
+        now = self._now_ms()
         if now != self._ticked_ms:
             self._tick(now)
         if self._left:
@@ -162,9 +163,10 @@ class Line:
         """Run requests; ``out`` gets their replies. Raises OSError once the line is closed."""
         exchange = self.exchange
         with exchange.lock:
-            if self.closed or self.session.closing:
+            if self.closed or self.session._closing:
                 raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-            exchange.before()
+            if exchange.before is not None:
+                exchange.before()
             if requests.__class__ is list:
                 exchange.run(self, requests)
             else:
@@ -173,7 +175,15 @@ class Line:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more comes after what is in ``out``."""
-        return self.closed or self.session.closing
+        return self.closed or self.session._closing
+
+    def may_hear(self) -> bool:
+        """Do what is due, if that could send something to this client, which has asked for nothing; whether
+        there is something to read, or the end."""
+        session = self.session
+        if session.channels or session.patterns or session.shard_channels or session.backlog:
+            self.poll()
+        return bool(self.out) or self.has_ended
 
     def sendall(self, requests: list[Argv] | bytes) -> None:
         """``send``, by its name at a socket."""

@@ -147,9 +147,7 @@ class LineConnection(WordPacking):
         line = self._sock
         if line is None or timeout != 0:
             return bool(super().can_read(timeout, **more))  # type: ignore[misc]
-        if not line.out and not line.has_ended:
-            line.poll()
-        return bool(line.out) or line.has_ended
+        return line.may_hear()  # type: ignore[no-any-return]
 
     def send_command(self: Any, *args: Any, **kwargs: Any) -> None:
         line = self._sock
