@@ -105,6 +105,9 @@ class AsyncLineConnection(WordPacking):
         if stream is not None:
             stream.close()
 
+    async def not_asked(self) -> None:
+        """What asking for nothing gives."""
+
     async def _connect(self: Any) -> None:
         self._reader = self._writer = LineStream(self.exchange.open())
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kvstore.fake.library import CLOSED, decoder, server_of, set_class
+from kvstore.fake.library import CLOSED, decoder, driver_info, server_of, set_class
 from kvstore.fake.replies import Shaper
 from kvstore.fake.words import words_in, words_of
 from kvstore.resp import ErrorReply, Push
@@ -24,6 +24,9 @@ from kvstore.resp import ErrorReply, Push
 if TYPE_CHECKING:
     from kvstore.fake.line import Exchange, Line
     from kvstore.fake.server import FakeServer
+
+
+_ABOUT_DRIVER = frozenset(("driver_info", "lib_name", "lib_version", "connection_pool"))
 
 
 class Shaping:
@@ -125,6 +128,13 @@ class WordPacking:
     def _construct_command_packer(self, packer: Any) -> None:
         """Words need no packing."""
 
+    def activate_maint_notifications_handling_if_enabled(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """redis-py 7 and later ask a server for notices of its maintenance, and go on where it has none, as is
+        the case here; unless that is insisted on, they need not ask, nor look the host's address up for that."""
+        if self.maint_notifications_config and self.maint_notifications_config.enabled is True:
+            return super().activate_maint_notifications_handling_if_enabled(*args, **kwargs)  # type: ignore[misc]
+        return self.not_asked()
+
     def pack_command(self: Any, *args: Any) -> list[Any]:
         return [[self.words(args, self.encoder.encode)]]
 
@@ -135,6 +145,9 @@ class WordPacking:
 
 class LineConnection(WordPacking):
     """Mixed in before a library's connection over TCP: a line in the place of a socket."""
+
+    def not_asked(self) -> None:
+        """What asking for nothing gives."""
 
     def _connect(self) -> Line:
         return self.exchange.open()
@@ -194,6 +207,8 @@ class LineClient:
 
     def __init__(self: Any, *args: Any, server: FakeServer | None = None, **kwargs: Any):
         self.server = server
+        if not kwargs.keys() & _ABOUT_DRIVER and (driver := driver_info(self.library)) is not None:
+            kwargs["driver_info"] = driver
         super().__init__(*args, **kwargs)
 
     def new_server(self) -> FakeServer:
