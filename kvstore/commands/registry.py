@@ -2,7 +2,7 @@
 
 A plain command is a typed Store method and one ``bind`` line. A command with optional tokens is a
 typed method and a short handler over argv. ``Command.compile(codec)`` gives the function that runs
-it: arity check, body and encoder in one call, made once for each (command, codec) and hub.
+it: arity check, body and encoder in one call, made once for each (command, codec).
 
     family = Family("string")
     family.bind("GET", 2, "readonly fast", KEY_RO, Database.get, BULK)
@@ -126,6 +126,7 @@ class Command:
     getkeys: Callable[[Argv], list[int]] | None = None  # indexes of the keys where specs do not say
     tips: tuple[str, ...] = ()
     compile_with: Callable[[Command, Codec], Run] | None = None
+    _runs: dict[Codec, Run] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -140,7 +141,14 @@ class Command:
         return CommandRejected(f"ERR wrong number of arguments for '{self.full_name}' command")
 
     def compile(self, codec: Codec) -> Run:
-        """The function that checks the arity, runs the command and answers in the codec's way."""
+        """The function that checks the arity, runs the command and answers in the codec's way: one for all
+        hubs of the process."""
+        run = self._runs.get(codec)
+        if run is None:
+            run = self._runs[codec] = self._compile(codec)
+        return run
+
+    def _compile(self, codec: Codec) -> Run:
         if self.compile_with is not None:
             return self.compile_with(self, codec)
         if "blocking" in self.flags:

@@ -38,13 +38,14 @@ OnChange = Callable[[], str | None]
 
 _LOADING: Final = "LOADING Redis is loading the dataset in memory"
 _GLOB_CHARS: Final = frozenset(b"*?[")
+_DEFAULTS: Final[dict[str, Any]] = {name: directive.default for name, directive in DIRECTIVES.items()}
 
 
 class Config:
     """All directives, at first with their defaults."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {name: directive.default for name, directive in DIRECTIVES.items()}
+        self.values: dict[str, Any] = _DEFAULTS.copy()
         self.values["dir"] = _working_directory()
         self.file: str | None = None  # the file that was read and that ``rewrite`` writes
         self.users: list[Line] = []  # lines for access control
@@ -220,7 +221,7 @@ class Config:
 
 def _working_directory() -> str:
     try:
-        return os.path.realpath(os.getcwd())
+        return os.getcwd()
     except OSError:  # it was deleted, which is no reason not to keep data in memory
         return os.sep
 
