@@ -7,14 +7,14 @@
     store.rpush("queue", "a", "b")
 
 ``Store`` has redis-py's methods. ``open()`` gives one that keeps its data on disk, or a client by URL;
-``serve()`` a server in this process. Nothing here holds logic; what is heavy is imported when it is first named.
+``serve()`` a server in this process. Nothing here holds logic; what is heavy is imported when it is first named,
+so that pytest's start, which imports the plugin of this package, costs next to nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvstore.engine.context import ManualClock
 from kvstore.errors import (
     DataError,
     FormatError,
@@ -27,11 +27,12 @@ from kvstore.errors import (
     WrongThreadError,
     WrongTypeError,
 )
-from kvstore.store import Store
 
 if TYPE_CHECKING:
+    from kvstore.engine.context import ManualClock
     from kvstore.opening import open
     from kvstore.serving import serve
+    from kvstore.store import Store
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,12 @@ __all__ = [
     "serve",
 ]
 
-_LAZY = {"open": "kvstore.opening", "serve": "kvstore.serving"}
+_LAZY = {
+    "ManualClock": "kvstore.engine.context",
+    "Store": "kvstore.store",
+    "open": "kvstore.opening",
+    "serve": "kvstore.serving",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@
 
 Clients that were given the same ``FakeServer`` share its data. A client that was given none gets a server of its
 own; one from ``from_url("fake://name/0")`` gets the server of that name. A server goes with the last who holds it.
+``patched`` has the clients that the code under test makes itself talk to such a server.
 Needs the ``redis`` extra, or ``valkey``.
 """
 
@@ -29,11 +30,21 @@ if TYPE_CHECKING:
 
         def __init__(self, *args: Any, server: FakeServer | None = None, **kwargs: Any): ...
 
+    from kvstore.fake.patching import patched
+
     FakeStrictRedis = FakeRedis
     FakeValkey: Any
     FakeAsyncValkey: Any
 
-__all__ = ["FakeAsyncRedis", "FakeAsyncValkey", "FakeRedis", "FakeServer", "FakeStrictRedis", "FakeValkey"]
+__all__ = [
+    "FakeAsyncRedis",
+    "FakeAsyncValkey",
+    "FakeRedis",
+    "FakeServer",
+    "FakeStrictRedis",
+    "FakeValkey",
+    "patched",
+]
 
 _SYNC = {"FakeRedis": "redis", "FakeStrictRedis": "redis", "FakeValkey": "valkey"}
 _ASYNC = {"FakeAsyncRedis": "redis", "FakeAsyncValkey": "valkey"}
@@ -41,6 +52,7 @@ _ASYNC = {"FakeAsyncRedis": "redis", "FakeAsyncValkey": "valkey"}
 
 def __getattr__(name: str) -> Any:
     """The client classes, made when they are first asked for: their libraries need not all be there."""
+    made: Any
     if name in _SYNC:
         from kvstore.fake.sync import client_class
 
@@ -49,6 +61,8 @@ def __getattr__(name: str) -> Any:
         from kvstore.fake.aio import async_client_class
 
         made = async_client_class(import_module(_ASYNC[name]))
+    elif name == "patched":
+        from kvstore.fake.patching import patched as made
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = made
