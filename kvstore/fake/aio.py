@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED
-from kvstore.fake.sync import LineClient, Shaping, WordPacking, short_cut
+from kvstore.fake.sync import LineClient, Shaping, WordPacking
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class AsyncLineParser(Shaping):
     ) -> Any:
         """The next reply; what the server pushes goes to its handler. Raises TimeoutError."""
         connection = self.connection
-        shape = self.shape_raw if disable_decoding else self.shape
+        shape = (self.raw if disable_decoding else self.shaper).shape
         while True:
             tree = await self._next()
             response = shape(tree)
@@ -138,11 +138,13 @@ class AsyncLineConnection(WordPacking):
         self: Any, disable_decoding: bool = False, timeout: float | None = None, **kwargs: Any
     ) -> Any:
         stream = self._reader
-        if stream is not None and short_cut(out := stream.line.out):
-            if self.health_check_interval:
-                self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+        if stream is not None and (out := stream.line.out):
             parser = self._parser
-            return (parser.shape_raw if disable_decoding else parser.shape)(out.popleft())
+            shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
+            if shape is not None:
+                if self.health_check_interval:
+                    self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+                return shape(out.popleft())
         self.wait_for = self.socket_timeout if timeout is None else timeout
         if timeout is not None:
             kwargs["timeout"] = timeout

@@ -26,7 +26,7 @@ class Shaper:
     ``as_set``: what becomes of a set.
     """
 
-    __slots__ = ("_as_error", "_as_set", "_by_class", "_decode")
+    __slots__ = ("_as_error", "_as_set", "_by_class", "_decode", "quick")
 
     def __init__(
         self,
@@ -54,6 +54,10 @@ class Shaper:
             Push: self._items,
             RespSet: lambda tree: self._as_set(self._items(tree)),
             dict: self._map,
+        }
+        # The functions for all replies that only have to be handed out, by class: no errors, nothing pushed.
+        self.quick = {
+            cls: shape for cls, shape in self._by_class.items() if cls is not ErrorReply and cls is not Push
         }
 
     def shape(self, tree: Any) -> Any:

@@ -10,7 +10,6 @@ Must not know: commands.
 from __future__ import annotations
 
 import time
-from collections import deque
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kvstore.fake.library import CLOSED, decoder, driver_info, server_of, set_class
 from kvstore.fake.replies import Shaper
 from kvstore.fake.words import words_in, words_of
-from kvstore.resp import ErrorReply, Push
+from kvstore.resp import Push
 
 if TYPE_CHECKING:
     from kvstore.fake.line import Exchange, Line
@@ -41,9 +40,9 @@ class Shaping:
         self.line, self.connection = line, connection
         encoder = self.encoder = connection.encoder
         as_set = set_class(self.library)
-        raw = self.shape_raw = Shaper(self.parse_error, None, as_set).shape
-        decodes = encoder.decode_responses
-        self.shape = Shaper(self.parse_error, decoder(encoder), as_set).shape if decodes else raw
+        self.raw = self.shaper = Shaper(self.parse_error, None, as_set)
+        if encoder.decode_responses:
+            self.shaper = Shaper(self.parse_error, decoder(encoder), as_set)
 
     def leave(self) -> None:
         self.line = self.connection = None
@@ -79,7 +78,7 @@ class LineParser(Shaping):
         timeout = more.get("timeout", self)
         if timeout is not None and not isinstance(timeout, (int, float)):
             timeout = self.connection.socket_timeout  # the library has a mark for what was not given
-        shape = self.shape_raw if disable_decoding else self.shape
+        shape = (self.raw if disable_decoding else self.shaper).shape
         while True:
             tree = self._next(timeout)
             response = shape(tree)
@@ -99,14 +98,6 @@ class LineParser(Shaping):
         if line is None or not line.out:
             raise self.library.ConnectionError(CLOSED)
         return line.out.popleft()
-
-
-def short_cut(out: deque[Any]) -> bool:
-    """Whether the next reply is there, and is neither an error nor for a handler of pushes."""
-    if not out:
-        return False
-    cls = out[0].__class__
-    return cls is not ErrorReply and cls is not Push
 
 
 class WordPacking:
@@ -175,11 +166,13 @@ class LineConnection(WordPacking):
 
     def read_response(self: Any, disable_decoding: bool = False, **kwargs: Any) -> Any:
         line = self._sock
-        if line is not None and short_cut(line.out):
-            if self.health_check_interval:
-                self.next_health_check = time.monotonic() + self.health_check_interval
+        if line is not None and (out := line.out):
             parser = self._parser
-            return (parser.shape_raw if disable_decoding else parser.shape)(line.out.popleft())
+            shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
+            if shape is not None:
+                if self.health_check_interval:
+                    self.next_health_check = time.monotonic() + self.health_check_interval
+                return shape(out.popleft())
         return super().read_response(disable_decoding, **kwargs)  # type: ignore[misc]
 
 
