@@ -64,7 +64,7 @@ class Store(EngineStore):
 
         session = Session(self._hub, TREE2)
         session.db = self
-        session.log_in()  # whoever has the Store needs no password
+        session.log_in(self._hub.users.owner)  # whoever has the Store needs no password
         return session
 
     def join(self, hub: Hub | None) -> None:

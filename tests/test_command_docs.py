@@ -37,6 +37,7 @@ ANY_NUMBER = {
 }
 # Ours are made by rules, theirs by hand. The texts to be shown are the same.
 NAMES = {
+    ("acl|log", "operation"): "count-reset",
     ("blmove", "wherefrom"): "where",
     ("blmove", "whereto"): "where-2",
     ("client|kill", "addr"): "ip:port",

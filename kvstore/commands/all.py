@@ -28,10 +28,12 @@ from kvstore.commands import (
     transactions,
     zsets,
 )
+from kvstore.commands.acl import commands as acl
 from kvstore.commands.registry import COMMANDS
 
 __all__ = [
     "COMMANDS",
+    "acl",
     "client",
     "config_commands",
     "connection",

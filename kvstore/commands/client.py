@@ -103,7 +103,7 @@ def describe(session: Session) -> str:
         "tot-mem": session.parser.buffered + backlog + queued + unsent,
         "events": "rw" if unsent and session is not session.hub.current else "r",
         "cmd": session.command.full_name if session.command is not None else "NULL",
-        "user": session.user.decode("latin-1"),
+        "user": session.user.name.decode("latin-1"),
         "redir": -1,
         "resp": session.protocol,
         "lib-name": session.lib_name.decode("latin-1"),
@@ -241,9 +241,10 @@ def _kill_filter(session: Session, option: bytes, value: bytes) -> Test:
         kind = _client_type(value)
         return lambda each: type_of(each) == kind
     if option == b"USER":
-        if value != b"default":
+        user = session.hub.users.get(value)
+        if user is None:
             raise err(f"No such user '{value.decode('utf-8', 'surrogateescape')}'")
-        return lambda each: each.user == value
+        return lambda each: each.user.name == user.name
     if option in (b"ADDR", b"LADDR"):
         at = value.decode("utf-8", "surrogateescape")
         return lambda each: (each.address if option == b"ADDR" else each.local_address) == at

@@ -48,7 +48,7 @@ def config_resetstat(session: Session, argv: Argv) -> bool:
 @family.command("CONFIG REWRITE", 2, _FLAGS, kind=OK, since="2.8.0", tips=_EVERYWHERE)
 def config_rewrite(session: Session, argv: Argv) -> bool:
     """Bring the configuration file up to date. O(length of the file)."""
-    session.hub.config.rewrite()
+    session.hub.config.rewrite(session.hub.users.lines_for_config())
     return True
 
 
@@ -64,5 +64,6 @@ def reset_statistics(hub: Hub) -> None:
     hub.errors.clear()
     hub.total_errors = 0
     hub.host.reset()
+    hub.users.log.reset_counts()
     for field in fields(hub.ctx.stats):
         setattr(hub.ctx.stats, field.name, field.default)

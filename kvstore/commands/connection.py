@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.args import Args
@@ -60,29 +59,21 @@ def select(session: Session, argv: Argv) -> bool:
     return True
 
 
-def _log_in(session: Session, user: bytes, password: bytes) -> None:
-    """Check a name and password; the error is the same whatever was wrong."""
-    wanted = session.hub.password
-    if user == b"default" and (wanted is None or hmac.compare_digest(wanted, password)):
-        session.log_in(user)
-        return
-    raise ResponseError("WRONGPASS invalid username-password pair or user is disabled.")
-
-
 @family.command("AUTH", -2, _LOGIN_FLAGS, kind=OK)
 def auth(session: Session, argv: Argv) -> bool:
     """Log in by password, or by user and password. O(1)."""
     if len(argv) > 3:
         raise Args.syntax_error()
+    users = session.hub.users
     if len(argv) == 2:
-        if session.hub.password is None:
+        if users.default.nopass:
             raise err(
                 "AUTH <password> called without any password configured for the default user. "
                 "Are you sure your configuration is correct?"
             )
-        _log_in(session, b"default", argv[1])
+        users.log_in(session, users.default.name, argv[1], argv[0])
     else:
-        _log_in(session, argv[1], argv[2])
+        users.log_in(session, argv[1], argv[2], argv[0])
     return True
 
 
@@ -122,7 +113,7 @@ def hello(session: Session, argv: Argv) -> dict[bytes, Any]:
         else:
             raise err(f"Syntax error in HELLO option '{option.decode('utf-8', 'surrogateescape')}'")
     if login is not None:
-        _log_in(session, *login)
+        session.hub.users.log_in(session, *login, argv[0])
     if session.must_log_in:
         raise ResponseError(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
@@ -169,8 +160,8 @@ def reset(session: Session, argv: Argv) -> str:
     session.name = b""
     session.no_evict = session.no_touch = False
     session.reply = session.out.append
-    session.authenticated = not hub.needs_auth
-    session.user = b"default"
+    session.authenticated = not hub.users.needs_login
+    session.user = hub.users.default
     session.set_protocol(2)
     session.check_login()
     return "RESET"

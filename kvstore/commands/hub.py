@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands import settings
+from kvstore.commands.acl import Users
 from kvstore.commands.all import COMMANDS
 from kvstore.commands.config import Config
 from kvstore.commands.host import Host
@@ -37,15 +38,19 @@ from kvstore.commands.slowlog import SlowLog
 from kvstore.commands.tables import (
     BUSY,
     DENIED,
+    GUARDED,
     LIMITED,
     LOADING,
     MONITORED,
     PAUSED_ALL,
     PAUSED_WRITES,
+    RESTRICTED,
     RUN_SCRIPTS,
     UNTOUCHING,
     CommandStats,
+    Guard,
     Table,
+    check_permission,
 )
 from kvstore.commands.timers import Timer, Timers
 from kvstore.engine.context import Context, Effect, Event
@@ -77,12 +82,13 @@ class Hub:
         self.started_ms = ctx.clock.now_ms()
         self.persistence: Persistence | None = None  # the files of the store, if it has any
         self.refusal: str | None = None  # why writes are refused now
+        self.guard: Guard | None = None  # looks at each request before it runs
+        self.disabled: frozenset[Command] = frozenset()  # commands and subcommands that nobody knows here
         self._unsynced: dict[Session, None] = {}  # those that wait for the log to be on the disk
         self.sessions: dict[int, Session] = {}
         self.current: Session | None = None
         self.features: frozenset[str] = frozenset()
         self.compat_version = COMPAT_VERSION
-        self.password: bytes | None = None
         self.renamed: dict[str, str | None] = {}
         self._next_id = 1
         self._tables: dict[tuple[Codec, str, frozenset[str]], Table] = {}
@@ -91,6 +97,7 @@ class Hub:
         self.total_errors = 0
         # commands at least this long go to was_slow()
         self.slow_nanos = 10_000_000
+        self.users = Users(self)
         self.rates = Rates(self)
         self.slowlog = SlowLog(self)
         self.latency = LatencyMonitor(self)
@@ -121,10 +128,6 @@ class Hub:
 
     # -- sessions and tables -----------------------------------------------------------------------
 
-    @property
-    def needs_auth(self) -> bool:
-        return self.password is not None
-
     def attach(self, session: Session) -> None:
         session.id = self._next_id
         self._next_id += 1
@@ -142,8 +145,10 @@ class Hub:
             self.postponed.remove(session)
         session.stopped = True
 
-    def table(self, codec: Codec, mode: str, untouching: bool = False) -> Table:
+    def table(self, codec: Codec, mode: str, untouching: bool = False, restricted: bool = False) -> Table:
         features = self.features | {UNTOUCHING} if untouching else self.features
+        if restricted:
+            features |= {RESTRICTED}
         key = (codec, mode, features)
         found = self._tables.get(key)
         if found is None:
@@ -159,6 +164,11 @@ class Hub:
         """Answer writes with that error from now on, or (None) no longer."""
         self.refusal = text
         self.set_feature(DENIED, text is not None)
+
+    def set_guard(self, guard: Guard | None) -> None:
+        """Let it run or refuse each request from now on, or (None) nobody any longer."""
+        self.guard = guard
+        self.set_feature(GUARDED, guard is not None)
 
     def set_loading(self, on: bool) -> None:
         """Let commands wait, but for those that need no data, while the store is filled."""
@@ -205,8 +215,8 @@ class Hub:
         return ".".join(map(str, self.compat_version))
 
     def is_visible(self, command: Command) -> bool:
-        """Whether the version whose behaviour is kept has the command."""
-        return tuple(map(int, command.since.split("."))) <= self.compat_version
+        """Whether the version whose behaviour is kept has the command, and nobody has disabled it."""
+        return command not in self.disabled and tuple(map(int, command.since.split("."))) <= self.compat_version
 
     # -- statistics --------------------------------------------------------------------------------
 
@@ -460,6 +470,8 @@ class Hub:
 
     def _try_again(self, session: Session, waiting: Waiting) -> None:
         try:
+            if not session.user.unrestricted:  # the user may have changed meanwhile
+                check_permission(self, session, waiting.command, waiting.argv)
             value = waiting.command.body(session, waiting.argv)
             if isinstance(value, Block):
                 return

@@ -215,8 +215,12 @@ def _system_bytes() -> int:
 
 def _persistence(hub: Hub) -> Fields:
     if hub.persistence is not None:
-        yield from hub.persistence.fields()
-        return
+        return hub.persistence.fields()
+    return fields_without_files(hub)
+
+
+def fields_without_files(hub: Hub) -> Fields:
+    """INFO persistence of a server that has saved nothing."""
     yield "loading", 0
     yield "async_loading", 0
     yield "current_cow_peak", 0
@@ -307,13 +311,8 @@ def _stats(hub: Hub) -> Fields:
     yield "reply_buffer_shrinks", 0
     yield "reply_buffer_expands", 0
     yield "eventloop_cycles", host.turns
-    for name in [
-        "acl_access_denied_auth",
-        "acl_access_denied_cmd",
-        "acl_access_denied_key",
-        "acl_access_denied_channel",
-    ]:
-        yield name, 0
+    for reason, count in hub.users.log.counts.items():
+        yield f"acl_access_denied_{'cmd' if reason == 'command' else reason}", count
 
 
 def _replication(hub: Hub) -> Fields:

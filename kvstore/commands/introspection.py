@@ -48,7 +48,7 @@ _FLAGS = [
     "movablekeys",
     "allow_busy",
 ]
-_CATEGORIES = [
+CATEGORIES = [
     "keyspace",
     "read",
     "write",
@@ -101,7 +101,7 @@ def describe(hub: Hub, command: Command) -> list[Any]:
         command.arity,
         RespSet(Status(flag.encode()) for flag in _FLAGS if flag in _flags_of(command)),
         *key_range(command.keys),
-        RespSet(Status(b"@" + name.encode()) for name in _CATEGORIES if name in command.categories),
+        RespSet(Status(b"@" + name.encode()) for name in CATEGORIES if name in command.categories),
         RespSet(tip.encode() for tip in command.tips),
         RespSet(_describe_keys(spec) for spec in command.keys),
         RespSet(describe(hub, sub) for sub in subcommands),

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 family = Family("server", "admin")
 
 _REDACTED = b"(redacted)"
+# Subcommands of ACL that name users and say what opens them.
+_ABOUT_USERS = frozenset({b"SETUSER", b"GETUSER", b"DELUSER"})
 
 
 def redacted(session: Session, argv: Argv) -> Argv:
-    """The words without passwords: those of AUTH, HELLO AUTH and of CONFIG SET of secret directives."""
+    """The words without secrets: those of AUTH, HELLO AUTH, of ACL about users, and values of secret directives."""
     command = session.hub.find(argv[0])  # which may be renamed
     name = "" if command is None else command.name
     if name == "AUTH":
@@ -31,6 +33,8 @@ def redacted(session: Session, argv: Argv) -> Argv:
         if b"AUTH" in upper[2:]:
             at = upper.index(b"AUTH", 2)
             return [*argv[: at + 1], *[_REDACTED] * len(argv[at + 1 : at + 3]), *argv[at + 3 :]]
+    if name == "ACL" and len(argv) > 2 and argv[1].upper() in _ABOUT_USERS:
+        return [*argv[:2], *[_REDACTED] * (len(argv) - 2)]
     if name == "CONFIG" and len(argv) > 3 and argv[1].upper() == b"SET":
         shown = list(argv)
         for at in range(3, len(argv), 2):

@@ -58,9 +58,12 @@ class Scripting:
         # event loop. What it raises ends the script and leaves the unit that the script is part of unfinished.
         self.serve_others: Callable[[int], None] | None = None
         self.caller: Session | None = None  # whose script runs
+        self.keys: list[bytes] = []  # that were declared for it
+        self.flags: frozenset[str] | None = None  # of its shebang line, if it has one
         self.wrote = False
         self._kill = False
         self._read_only = False
+        self._restricted = False  # the caller may not do everything
         self._session: Session | None = None
         self._table: Table | None = None  # RESP2's; that of RESP3 is looked up when a script asks for it
         hub.config.on_change("busy-reply-threshold", self._take_limit)
@@ -89,7 +92,7 @@ class Scripting:
                 raise OutOfMemoryError
         self._read_only, self.wrote, self._kill = read_only, False, False
         session = self._open(caller)
-        self.caller = caller
+        self.caller, self.flags, self.keys = caller, flags, argv[3 : 3 + keys]
         try:
             with hub.ctx.unit():
                 reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
@@ -143,6 +146,7 @@ class Scripting:
         session.db = caller.db
         session.user = caller.user
         session.authenticated = True
+        self._restricted = not caller.user.unrestricted
         self._table = hub.table(TREE2, SCRIPT, caller.no_touch)
         return session
 
@@ -167,12 +171,25 @@ class Scripting:
             return self._refuse(_WRONG_ARITY)
         if "noscript" in flags:
             return self._refuse(_NOT_ALLOWED)
+        if self._restricted:
+            refused = self._not_permitted(command, argv)
+            if refused is not None:
+                return refused
         if self._read_only and ("write" in flags or "may_replicate" in flags):
             return self._refuse(_READ_ONLY)
         reply = self._session.execute(argv, table)  # type: ignore[union-attr]
         if "write" in flags and not self.wrote:
             self._note_write(reply)
         return reply
+
+    def _not_permitted(self, command: Command, argv: Argv) -> ErrorReply | None:
+        """The error where the caller's user may not run the command."""
+        caller: Session = self.caller  # type: ignore[assignment]
+        refusal = caller.user.refusal(command, argv)
+        if refusal is None:
+            return None
+        text = self._hub.users.refuse(caller, command, argv, refusal, "lua")
+        return self._refuse(f"ERR ACL failure in script: {text}")
 
     def _note_write(self, reply: Any) -> None:
         """From the first write on the script is all or nothing: no kill, and no refusal for want of memory."""
@@ -185,11 +202,13 @@ class Scripting:
         return ErrorReply(text.encode())
 
     def allows(self, argv: list[bytes]) -> bool | None:
-        """Whether the caller may run the command; None when there is none, or not with so many words."""
+        """Whether the caller may run the command; None when there is none."""
         command: Command | None = self._hub.find(argv[0])
         if command is not None and command.subcommands and len(argv) > 1:
             command = self._hub.find_sub(command, argv[1])
-        return None if command is None else True
+        if command is None or self.caller is None:
+            return None
+        return self.caller.user.refusal(command, argv) is None
 
     def log(self, level: int, message: bytes) -> None:
         """redis.log."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.args import Args
 from kvstore.commands.help import add_help
-from kvstore.commands.kinds import ARRAY, BULK, OK, TREE, Kind
+from kvstore.commands.kinds import ARRAY, OK, TREE, Kind
 from kvstore.commands.persistence import timeout_ms
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Family, compile_silent
 from kvstore.commands.tables import BUSY, BUSY_TEXT
@@ -121,15 +121,6 @@ def shutdown(session: Session, argv: Argv) -> Any:
 
 # -- what is not there -----------------------------------------------------------------------------------------
 
-acl = family.container("ACL", since="6.0.0")
-
-
-@family.command("ACL WHOAMI", 2, "noscript loading stale", kind=BULK, since="6.0.0")
-def acl_whoami(session: Session, argv: Argv) -> bytes:
-    """The user that this connection is logged in as. O(1)."""
-    return session.user
-
-
 modules = family.container("MODULE", since="4.0.0")
 
 
@@ -188,5 +179,4 @@ for _name, _arity, _flags, _since, _tips in (
 ):
     cluster.command(f"CLUSTER {_name}", _arity, _flags, kind=OK, since=_since, tips=_tips)(_no_cluster)
 
-add_help(family, acl, {}, since="6.0.0")
 add_help(family, modules, {})

@@ -27,6 +27,7 @@ from kvstore.errors import StoreError
 from kvstore.resp import RequestParser
 
 if TYPE_CHECKING:
+    from kvstore.commands.acl import User
     from kvstore.commands.hub import Hub
     from kvstore.commands.timers import Timer
     from kvstore.engine.database import Database
@@ -121,7 +122,7 @@ class Session:
         self.parser = RequestParser(hub.ctx.limits.proto_max_bulk_len)
         self.out: list[Any] = []
         self.reply: Callable[[Any], None] = self.out.append
-        self.authenticated = not hub.needs_auth
+        self.authenticated = not hub.users.needs_login
         self.in_multi = False
         self.queue = []
         self.tx_aborted = False  # a command could not be queued: EXEC answers EXECABORT
@@ -140,7 +141,7 @@ class Session:
         self.name = b""
         self.lib_name = b""
         self.lib_ver = b""
-        self.user = b"default"
+        self.user = hub.users.default
         self.created_ms = self.active_ms = hub.ctx.clock.now_ms()
         self.no_evict = False
         self.no_touch = False
@@ -172,8 +173,8 @@ class Session:
 
     @property
     def must_log_in(self) -> bool:
-        """Whether there is a password that the client has yet to give."""
-        return not self.authenticated and self.hub.needs_auth
+        """Whether new clients have to log in, and this one has not."""
+        return not self.authenticated and self.hub.users.needs_login
 
     @property
     def closing(self) -> bool:
@@ -191,15 +192,20 @@ class Session:
 
     def retable(self) -> None:
         """Pick the table of the present mode."""
-        self.table = self.hub.table(self.codec, self.mode, self.no_touch)
+        self.table = self.table_of(self.codec, self.mode)
 
-    def log_in(self, user: bytes = b"default") -> None:
+    def table_of(self, codec: Codec, mode: str) -> Table:
+        """The table of a mode for this client: its user may not be allowed everything."""
+        return self.hub.table(codec, mode, self.no_touch, not self.user.unrestricted)
+
+    def log_in(self, user: User) -> None:
+        """Be a user, whose password was given or need not be."""
         self.user = user
         self.authenticated = True
         self.check_login()
 
     def check_login(self) -> None:
-        """Allow what the client may do, as it has logged in, or as there is a password or none any more."""
+        """Allow what the client may do, as it has logged in, or its user or the default one has changed."""
         self.parser.authenticated = not self.must_log_in
         self.retable()
 

@@ -40,7 +40,6 @@ _NEVER: Final = 1 << 63  # ns
 
 # Directives that ask for what this version does not have, unless they are empty or off.
 _MISSING = {
-    "aclfile": "access control lists",
     "cluster-enabled": "cluster mode",
     "replicaof": "replication",
 }
@@ -58,8 +57,8 @@ def adopt(config: Config, ctx: Context) -> None:
 def connect(hub: Hub) -> None:
     """Puts the hub's configuration into effect, now and whenever it changes.
 
-    Raises ConfigError for a rename-command line that cannot be followed, and for what asks for a part of
-    Redis that is not there: somebody who relies on it must not find out later.
+    Raises ConfigError for rename-command lines and users that cannot be followed, and for what asks for a part
+    of Redis that is not there: somebody who relies on it must not find out later.
     """
     config, ctx = hub.config, hub.ctx
     _refuse_the_missing(config)
@@ -78,9 +77,11 @@ def connect(hub: Hub) -> None:
         hub.notifications.configure("".join(config["notify-keyspace-events"]))
 
     def password() -> None:
-        hub.password = to_bytes(config["requirepass"]) or None
-        for session in hub.sessions.values():
-            session.check_login()
+        hub.users.set_default_password(to_bytes(config["requirepass"]))
+
+    def acl_log_length() -> None:
+        hub.users.log.most = config["acllog-max-len"]
+        hub.users.log.trim()
 
     def slow() -> None:
         micros, ms = config["slowlog-log-slower-than"], config["latency-monitor-threshold"]
@@ -94,6 +95,7 @@ def connect(hub: Hub) -> None:
         (_EVICTION, eviction),
         (("notify-keyspace-events",), notifications),
         (("requirepass",), password),
+        (("acllog-max-len",), acl_log_length),
         (("slowlog-log-slower-than", "latency-monitor-threshold"), slow),
         (("slowlog-max-len",), slowlog_length),
     ):
@@ -109,14 +111,13 @@ def connect(hub: Hub) -> None:
     ctx.count = config["databases"]
     major, minor, patch = map(int, config["compat-version"].split("."))
     hub.compat_version = (major, minor, patch)
+    hub.users.start(config.users)
     for line in config.renames:
         _rename(hub, line)
     hub.reset_tables()
 
 
 def _refuse_the_missing(config: Config) -> None:
-    for line in config.users:
-        raise line.refuse("This version knows no users but the default one", config["compat-version"])
     for name, what in _MISSING.items():
         if config[name]:
             raise ConfigError(f"Cannot start with '{name}': this version has no {what}")

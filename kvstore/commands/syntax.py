@@ -19,6 +19,13 @@ from functools import cache
 from typing import NamedTuple
 
 SYNTAX = """\
+ACL CAT [category]
+ACL DELUSER username [username ...]
+ACL DRYRUN username command [arg [arg ...]]
+ACL GENPASS [bits:integer]
+ACL GETUSER username
+ACL LOG [count | RESET]
+ACL SETUSER username [rule [rule ...]]
 AUTH [username@6.0.0] password
 CLIENT KILL <ip:port@-2.8.12
     | <[ID client-id]@2.8.12

@@ -9,8 +9,10 @@ Must not know: sockets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvstore.commands.acl.selector import REASONS
 from kvstore.commands.kinds import Codec
 from kvstore.commands.registry import Argv, Command, CommandRejected, Run
 from kvstore.errors import OutOfMemoryError, StoreError
@@ -36,9 +38,11 @@ BUSY = "busy"  # a script has run past its time
 LOADING = "loading"  # the store is being filled from its files
 LOADING_TEXT = "LOADING Redis is loading the dataset in memory"
 DENIED = "denied"  # what is written could not be kept: the hub has the text
+GUARDED = "guarded"  # whoever serves the hub looks at each request first
 BUSY_TEXT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-# A feature of a session: CLIENT NO-TOUCH.
-UNTOUCHING = "untouching"
+# Features of a session.
+UNTOUCHING = "untouching"  # CLIENT NO-TOUCH
+RESTRICTED = "restricted"  # its user may not do everything
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
@@ -53,6 +57,11 @@ _RUN_SUBSCRIBED = frozenset(
 _PROTECTED = {"DEBUG": "enable-debug-command"}
 # Powers of two of nanoseconds that a command's duration is counted in.
 HISTOGRAM_BUCKETS = 64
+
+
+# Runs a request in the place of its command, which it may do, or refuses it by an exception. It is told the
+# mode: one of MULTI is yet to be queued, unless it is of RUN_IN_MULTI; the session of SCRIPT is the script's own.
+Guard = Callable[["Session", Command, Argv, str, Run], Any]
 
 
 class UnknownCommand(CommandRejected):
@@ -156,11 +165,15 @@ class Table(dict[bytes, Entry]):
         if self.mode == SCRIPT:
             if LIMITED in features:
                 run = _limited(self.hub, command, run, evict=False)
-            return _denying(self.hub, command, run) if DENIED in features else run
+            if DENIED in features:
+                run = _denying(self.hub, command, run)
+            return _guarded(self.hub, self.mode, command, run) if GUARDED in features else run
         if self.mode == MULTI and command.name not in RUN_IN_MULTI:
             run = _queueing(self.codec, command)
-        if self.mode == EXECUTING:
-            return run  # EXEC has been asked already, and is one unit: nothing of it waits
+        if GUARDED in features and self.mode == EXECUTING:
+            run = _guarded(self.hub, self.mode, command, run)
+        if self.mode == EXECUTING:  # EXEC has been asked already, and is one unit: nothing of it waits
+            return _still_permitted(self.hub, command, run) if RESTRICTED in features else run
         if command.name in _PROTECTED:
             run = _protected(self.hub, command, run, _PROTECTED[command.name])
         if PAUSED_ALL in features or PAUSED_WRITES in features:
@@ -178,6 +191,10 @@ class Table(dict[bytes, Entry]):
             run = _denying(self.hub, command, run)
         if LIMITED in features and BUSY not in features:  # nothing is evicted in the middle of a script
             run = _limited(self.hub, command, run)
+        if GUARDED in features:
+            run = _guarded(self.hub, self.mode, command, run)
+        if RESTRICTED in features and "no_auth" not in flags:
+            run = _permitted(self.hub, command, run, self.mode == MULTI)
         if self.mode == NOAUTH and "no_auth" not in flags:
             run = _refusing(command, "NOAUTH Authentication required.")
         return run
@@ -246,6 +263,66 @@ def _refusing(command: Command, text: str) -> Run:
         raise CommandRejected(text)
 
     return run
+
+
+def check_permission(
+    hub: Hub, session: Session, command: Command, argv: Argv, context: str = "toplevel"
+) -> None:
+    """Raise NOPERM, and log it, where the session's user may not make the request."""
+    refusal = session.user.refusal(command, argv)
+    if refusal is not None:
+        raise CommandRejected(f"NOPERM {hub.users.refuse(session, command, argv, refusal, context)}")
+
+
+def _permitted(hub: Hub, command: Command, run: Run, queued: bool) -> Run:
+    """Refuse what the session's user may not do."""
+    context = "multi" if queued else "toplevel"
+    refused_first = queued and "no_multi" in command.flags
+
+    def run_permitted(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        if not refused_first:
+            check_permission(hub, session, command, argv, context)
+        return run(session, argv)
+
+    return run_permitted
+
+
+# Why a command is refused that was allowed when it was queued, by what is refused of it.
+_NO_LONGER = {
+    "command": "no permission to execute the command or subcommand",
+    "key": "no permission to touch the specified keys",
+    "channel": "no permission to access one of the channels used as arguments to the command",
+}
+
+
+def _still_permitted(hub: Hub, command: Command, run: Run) -> Run:
+    """For a command of a transaction: its user may have changed since it was queued."""
+
+    def run_permitted(session: Session, argv: Argv) -> Any:
+        refusal = session.user.refusal(command, argv)
+        if refusal is None:
+            return run(session, argv)
+        hub.users.refuse(session, command, argv, refusal, "multi")
+        raise CommandRejected(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
+            f"This command is no longer allowed for the following reason: {_NO_LONGER[REASONS[refusal[0]]]}"
+        )
+
+    return run_permitted
+
+
+def _guarded(hub: Hub, mode: str, command: Command, run: Run) -> Run:
+    """Let the hub's guard decide."""
+
+    def run_guarded(session: Session, argv: Argv) -> Any:
+        if not command.arity_ok(len(argv)):
+            raise command.wrong_arity()
+        guard = hub.guard
+        return run(session, argv) if guard is None else guard(session, command, argv, mode, run)
+
+    return run_guarded
 
 
 def _queueing(codec: Codec, command: Command) -> Run:

@@ -83,7 +83,7 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         replies = []
         with ctx.unit():
             for words in queue:
-                reply = execute(words, hub.table(session.codec, EXECUTING, session.no_touch))
+                reply = execute(words, session.table_of(session.codec, EXECUTING))
                 replies.append(codec.nothing if reply is NO_REPLY else reply)
                 if notifications.queue:
                     notifications.send()  # before the next one subscribes, publishes, or wants other events

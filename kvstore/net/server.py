@@ -68,11 +68,11 @@ class Limits:
         self.output = _NO_LIMIT  # no limit of any class is reached below this
         self.outputs: BufferLimits
 
-    def update(self, config: Config) -> None:
+    def update(self, config: Config, needs_login: bool) -> None:
         self.input = config["client-query-buffer-limit"]
         self.outputs = config["client-output-buffer-limit"]
         sizes = [size for limit in (self.outputs.normal, self.outputs.pubsub) for size in limit[:2] if size]
-        if config["requirepass"]:
+        if needs_login:
             sizes.append(UNAUTHENTICATED_OUTPUT)
         self.output = min(sizes, default=_NO_LIMIT)
 
@@ -115,7 +115,7 @@ class Server:
         config = self.config
 
         def limits() -> None:
-            self.limits.update(config)
+            self.limits.update(config, self.hub.users.needs_login)
 
         def level() -> None:
             LOGGER.setLevel(LEVELS[config["loglevel"]])
@@ -124,7 +124,7 @@ class Server:
             self._tick_on()
 
         for names, fn in (
-            (("client-query-buffer-limit", "client-output-buffer-limit", "requirepass"), limits),
+            (("client-query-buffer-limit", "client-output-buffer-limit"), limits),
             (("loglevel",), level),
             (("timeout",), tick),
             (("maxclients",), self._set_maxclients),
@@ -134,6 +134,7 @@ class Server:
         ):
             for name in names:
                 config.on_change(name, fn)
+        self.hub.users.on_change.append(limits)
         limits()
         tick()
 
@@ -312,7 +313,7 @@ class Server:
 
     def _admit(self, connection: Connection, local: bool) -> bool:
         """Refuse strangers while there is no password: protected mode."""
-        if local or not self.config["protected-mode"] or self.config["requirepass"]:
+        if local or not self.config["protected-mode"] or not self.hub.users.default.nopass:
             return True
         self.host.rejected_connections += 1
         try:

@@ -287,14 +287,14 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _used("enable-protected-configs", _WHO, "no", "who may set dir and dbfilename", "immutable"),
         _used("enable-debug-command", _WHO, "no", "who may call DEBUG", "immutable"),
         _kept("enable-module-command", _WHO, "no", "there are no modules", "immutable"),
-        _later("aclfile", _MAYBE_EMPTY, "", "access control lists", "immutable"),
-        _later(
+        _used("aclfile", _MAYBE_EMPTY, "", "the file of users that ACL LOAD reads and ACL SAVE writes", "immutable"),
+        _used(
             "acl-pubsub-default",
             Enum("allchannels", "resetchannels"),
             "resetchannels",
-            "access control lists",
+            "which channels users begin with",
         ),
-        _later("acllog-max-len", _LONG, 128, "access control lists"),
+        _used("acllog-max-len", _LONG, 128, "entries of ACL LOG"),
     ),
     "Clients": (
         _used("maxclients", Integer(1, UINT_MAX), 10000, "most clients at once"),
