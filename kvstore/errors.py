@@ -90,3 +90,10 @@ NO_SUCH_KEY = "ERR no such key"
 INDEX_RANGE = "ERR index out of range"
 OVERFLOW = "ERR increment or decrement would overflow"
 NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity"
+# Why writes are refused after a snapshot failed, where the configuration asks for that.
+MISCONF = (
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    "error."
+)

@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
     from kvstore.commands.session import Session
 
-# Why writes are refused after a snapshot failed, where the configuration asks for that.
-MISCONF = (
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
-    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
-    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
-    "error."
-)
 _ALL_SHARDS = ("request_policy:all_shards", "response_policy:agg_min")
 
 

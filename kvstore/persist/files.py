@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from kvstore.engine.context import Context
-from kvstore.errors import FormatError, PersistenceError, ResponseError, StoreError, err
+from kvstore.errors import MISCONF, FormatError, PersistenceError, ResponseError, StoreError, err
 from kvstore.persist.aof import AppendLog
 from kvstore.persist.figures import Figures
 from kvstore.persist.fs import FileSystem, OsFileSystem, failed
@@ -39,12 +39,6 @@ _RETRY_SAVE_MS: Final = 5000
 _REWRITE_FAILURES: Final = 3
 _MOST_RETRY_MINUTES: Final = 60
 _TICK_MS: Final = 100
-_MISCONF_RDB: Final = (
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
-    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
-    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
-    "error."
-)
 _MISCONF_LOG: Final = "MISCONF Errors writing to the AOF file: {}"
 
 
@@ -496,7 +490,7 @@ class Files:
         if written is not None and written.error is not None:
             return _MISCONF_LOG.format(written.error.rpartition(": ")[2])  # clients are told no paths
         if settings.stop_writes_on_bgsave_error and settings.save and not self.figures.save.last_ok:
-            return _MISCONF_RDB
+            return MISCONF
         return None
 
     def _tell_refusal(self) -> None:
