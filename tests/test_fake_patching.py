@@ -173,6 +173,17 @@ def test_credentials_of_the_configuration_count_where_the_server_has_a_password(
             Redis(**NOWHERE, password="wrong").ping()
 
 
+def test_names_of_users_count_where_the_server_has_users() -> None:
+    server = FakeServer()
+    FakeRedis(server=server).acl_setuser(
+        "ann", enabled=True, passwords=["+secret"], categories=["+@all"], keys=["*"]
+    )
+    with patched(server):
+        assert Redis(**NOWHERE, username="ann", password="secret").acl_whoami() == "ann"
+        with pytest.raises(redis.AuthenticationError):
+            Redis(**NOWHERE, username="bob", password="secret").ping()
+
+
 def test_the_inner_of_nested_patches_counts() -> None:
     client = Redis(**NOWHERE)
     with patched() as outer:

@@ -60,8 +60,8 @@ class patched:
 
     ``server``: the one to talk to, by default a new one. All addresses lead to it, and databases are told apart by
     their number. ``servers``: those of single addresses (``"cache.example:6379"``, a path of a socket, or a
-    URL), where the code under test talks to several; None: what really is there. A server without a password takes any that a client is
-    configured with. Patches may be nested; the inner one counts. O(connections adopted).
+    URL), where the code under test talks to several; None: what really is there. A server on which nobody was given a password
+    takes any that a client is configured with. Patches may be nested; the inner one counts. O(connections adopted).
 
     Raises ImportError where neither library is installed, ValueError for an address that is none, TypeError as
     a decorator of what is no function or coroutine.
@@ -178,11 +178,17 @@ def adopt(connection: Any, line_class: type) -> bool:
         connection.words = words_of if plain else words_in
         connection.exchange = server
         connection.before_patch = before
-        if not server.hub.config["requirepass"]:
+        if _is_open(server):
             for name in _CREDENTIALS:
                 setattr(connection, name, None)
         _adopted.add(connection)
         return True
+
+
+def _is_open(server: FakeServer) -> bool:
+    """Whether nobody was given a password, nor a name."""
+    users = server.hub.users
+    return users.default.nopass and len(list(users)) == 1
 
 
 def release_all() -> None:
