@@ -64,6 +64,5 @@ def reset_statistics(hub: Hub) -> None:
     hub.errors.clear()
     hub.total_errors = 0
     hub.host.reset()
-    hub.users.log.reset_counts()
     for field in fields(hub.ctx.stats):
         setattr(hub.ctx.stats, field.name, field.default)

@@ -80,8 +80,7 @@ def connect(hub: Hub) -> None:
         hub.users.set_default_password(to_bytes(config["requirepass"]))
 
     def acl_log_length() -> None:
-        hub.users.log.most = config["acllog-max-len"]
-        hub.users.log.trim()
+        hub.users.log.most = config["acllog-max-len"]  # which counts from the next entry on
 
     def slow() -> None:
         micros, ms = config["slowlog-log-slower-than"], config["latency-monitor-threshold"]

@@ -293,7 +293,7 @@ def _permitted(hub: Hub, command: Command, run: Run, queued: bool) -> Run:
 _NO_LONGER = {
     "command": "no permission to execute the command or subcommand",
     "key": "no permission to touch the specified keys",
-    "channel": "no permission to access one of the channels used as arguments to the command",
+    "channel": "no permission to access one of the channels used as arguments",
 }
 
 

@@ -45,7 +45,7 @@ class AclLog:
     def __init__(self) -> None:
         self.entries: list[Entry] = []  # newest first
         self.most = 128
-        self.counts = dict.fromkeys(REASONS, 0)
+        self.counts = dict.fromkeys(REASONS, 0)  # never reset
         self._next = 0
 
     def add(
@@ -75,7 +75,3 @@ class AclLog:
     def clear(self) -> None:
         """Forget all entries; their numbers are not given again."""
         self.entries.clear()
-
-    def reset_counts(self) -> None:
-        for reason in self.counts:
-            self.counts[reason] = 0
