@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED
-from kvstore.fake.sync import LineClient, Shaping, WordPacking
+from kvstore.fake.sync import LineClient, Shaping, WordPacking, greeting
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -109,7 +109,20 @@ class AsyncLineConnection(WordPacking):
         """What asking for nothing gives."""
 
     async def _connect(self: Any) -> None:
-        self._reader = self._writer = LineStream(self.exchange.open())
+        try:
+            line = self.exchange.open()
+        except ConnectionRefusedError as error:  # asyncio words it in its own way
+            address = f"Connect call failed ({self.host!r}, {self.port})"
+            raise ConnectionRefusedError(error.errno, address) from None
+        self._reader = self._writer = LineStream(line)
+
+    async def on_connect(self: Any) -> None:
+        with greeting(self._writer.line):
+            await super().on_connect()  # type: ignore[misc]
+
+    async def on_connect_check_health(self: Any, *args: Any, **kwargs: Any) -> None:
+        with greeting(self._writer.line):
+            await super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
 
     async def connect(self: Any) -> None:
         if self._writer is None:

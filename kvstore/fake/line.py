@@ -26,6 +26,7 @@ from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import TREE2
 from kvstore.commands.registry import Argv
 from kvstore.commands.session import Session
+from kvstore.fake.late import Late
 
 # Ports that clients seem to come from.
 _FIRST_PORT = 49152
@@ -36,8 +37,11 @@ class Exchange:
     """Runs the requests of the lines of one hub, one at a time.
 
     ``may_block``: whether blocking commands wait; else their time is over at once, as where nobody else could
-    end the wait. ``before``: called before requests run.
+    end the wait. ``before``: called before requests run. ``record``: takes down what clients send, if somebody
+    wants to know.
     """
+
+    record: Callable[[Session, list[Argv]], None] | None = None
 
     def __init__(self, hub: Hub, *, may_block: bool = True, before: Callable[[], object] | None = None):
         self.hub = hub
@@ -66,7 +70,9 @@ class Exchange:
             self._tick(now)
         if self._left:
             self._sweep()
-        session = line.session
+        session, record = line.session, line.record
+        if record is not None:
+            record(session, requests)
         if session.stopped:
             session.backlog.extend(requests)
             return
@@ -126,6 +132,8 @@ class Exchange:
 class Line:
     """One client's line, and the transport of its session."""
 
+    session: Session
+
     def __init__(self, exchange: Exchange, address: str = ""):
         self.exchange = exchange
         self.session = Session(exchange.hub, TREE2, transport=self)
@@ -139,6 +147,9 @@ class Line:
         self.address = address or f"127.0.0.1:{_FIRST_PORT + self.session.id % _PORTS}"
         self.local_address = "127.0.0.1:6379"
         self.held = 0
+        self.record = exchange.record  # None while a library says what it says on each new connection
+        self.late: Late | None = None  # what holds replies back, while something does
+        self.hung = False  # nothing comes any more, and nobody says so
         self._wakers: list[Callable[[], None]] = []  # of those who wait; more than one is unusual
 
     # -- what a session asks of its transport ----------------------------------------------------------
@@ -156,6 +167,34 @@ class Line:
         if not self.closed:
             self.closed = True
             self.exchange.let_go(self)
+
+    # -- what may happen to it ----------------------------------------------------------------------
+
+    @property
+    def greets(self) -> bool:
+        """Whether a library is making the connection."""
+        return self.record is None
+
+    def delay(self, ms: int) -> None:
+        """Have what is sent from now on be readable that much later, and not before what was sent earlier."""
+        if self.late is None:
+            self.late = Late(self)
+        self.late.due_ms = max(self.late.due_ms, self.exchange.hub.ctx.clock.now_ms() + ms)
+
+    def drop(self) -> None:
+        """Lose the connection in the middle of a request: no reply to it, and none of the requests after it runs."""
+        self._mute()
+        self.session.closing = True
+        self.close()
+
+    def hang(self) -> None:
+        """Never answer again, from the request that runs on: its reader's time is over as soon as it waits."""
+        self._mute()
+        self.hung = self.session.stopped = True
+
+    def _mute(self) -> None:
+        nowhere: deque[Any] = deque(maxlen=0)
+        self.session.out, self.session.reply = nowhere, nowhere.append  # type: ignore[assignment]
 
     # -- what a client does ------------------------------------------------------------------------
 
@@ -283,6 +322,8 @@ class Wait:
         self._hub.settle()
         if line.out or line.has_ended:
             return True
+        if line.hung:
+            raise TimeoutError("timed out")
         waiting = line.session.waiting
         if waiting is not None and waiting.timer is not None and self._is_due(waiting.timer.at_ms):
             self._hub.unblock(line.session, None)

@@ -1,32 +1,86 @@
 """The server of fake clients: the data, and what a test may want of it.
 
+Everything that a test's author can arrange is here: what the server is (its version, its limits, its luck), what
+time it is, what goes wrong, and what clients have sent. Nothing of it costs a command anything while it is not used,
+but for the list of what was sent.
+
 Must not know: client libraries.
 """
 
 from __future__ import annotations
 
+import errno
 import random
 import weakref
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
 from kvstore.commands.config import Config
 from kvstore.commands.hub import Hub
 from kvstore.engine.context import Context
 from kvstore.engine.database import Database
 from kvstore.fake.clock import FakeClock
-from kvstore.fake.line import Exchange
+from kvstore.fake.cluster import StrictCluster
+from kvstore.fake.disk import FakeDisk
+from kvstore.fake.faults import Fault, Faults, commands_named
+from kvstore.fake.line import Exchange, Line, drop_all
+from kvstore.fake.seen import Commands
 
 _NAMED: weakref.WeakValueDictionary[str, FakeServer] = weakref.WeakValueDictionary()
 
 
 class FakeServer(Exchange):
-    """A Redis that lives as long as somebody holds it, or one of its clients."""
+    """A Redis that lives as long as somebody holds it, or one of its clients.
 
-    def __init__(self, *, seed: int | None = None):
+    ``version``: the version of Redis whose behaviour is kept, "7.2" unless told otherwise: commands that are newer
+    are unknown. ``seed``: fixes all that is random, so that two servers of one seed that were sent the same answer
+    the same. ``databases``: how many. ``max_memory``: bytes, or a text such as "100mb"; what happens then is up to
+    ``maxmemory-policy``. ``disabled_commands``: names, in any case, of commands and subcommands ("CONFIG SET") that
+    the server is not to know. ``strict_cluster``: refuse what a node of a cluster would. ``password``: of the
+    default user. ``config``: further directives by their names, with hyphens or underscores, as redis.conf has them.
+    Raises ValueError for the name of no command, ConfigError for a directive or a value that does not exist.
+
+    ``clock``: the server's clock. ``commands``: what clients have sent. ``disk``: what SAVE and BGSAVE write to.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str | None = None,
+        seed: int | str | bytes | None = None,
+        databases: int = 16,
+        max_memory: int | str | None = None,
+        disabled_commands: Iterable[str] = (),
+        strict_cluster: bool = False,
+        password: str | bytes | None = None,
+        config: Mapping[str, Any] | None = None,
+    ):
         self.clock = FakeClock(self.moved)
-        config = Config()
-        ctx = Context(Database, databases=config["databases"], clock=self.clock, random=random.Random(seed))
-        super().__init__(Hub(ctx, config))
+        directives = Config()
+        given = {"compat-version": version, "maxmemory": max_memory, "requirepass": password}
+        if databases != 16:
+            given["databases"] = databases
+        for name, value in (*given.items(), *(config or {}).items()):
+            if value is not None:
+                directives.assign(name, value)
+        luck = random.Random(seed)
+        ctx = Context(Database, databases=directives["databases"], clock=self.clock, random=luck)
+        hub = Hub(ctx, directives)
+        super().__init__(hub)
+        self.commands = Commands(self.lock)
+        self.record = self.commands.record
+        self.disk = FakeDisk(hub)
         self._connected = True
+        self._faults = Faults(hub)
+        hub.host.shut_down = self._shut_down
+        if seed is not None:
+            hub.host.run_id, hub.host.replication_id = (f"{luck.getrandbits(160):040x}" for _ in range(2))
+        if disabled_commands:
+            hub.disabled = commands_named(disabled_commands)
+        if strict_cluster:
+            self._faults.cluster = StrictCluster(hub)
+            self._faults.update()
 
     @classmethod
     def named(cls, name: str) -> FakeServer:
@@ -35,3 +89,142 @@ class FakeServer(Exchange):
         if found is None:
             found = _NAMED[name] = cls()
         return found
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def freeze_time(self, at: float | datetime | None = None) -> Frozen:
+        """Stop the clock, at a Unix time in seconds, at a datetime, or (None) now.
+
+            server.freeze_time()               # until server.clock.unfreeze()
+            with server.freeze_time(at=0): ... # for a while
+
+        ``clock.advance`` moves a clock that stands, too.
+        """
+        before = self.clock.is_frozen
+        self.clock.freeze(at.timestamp() if isinstance(at, datetime) else at)
+        return Frozen(self.clock, before)
+
+    # -- what goes wrong ---------------------------------------------------------------------------
+
+    def open(self, address: str = "") -> Line:
+        """A new line. Raises ConnectionRefusedError while the server is not connected."""
+        if not self._connected:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        return super().open(address)
+
+    @property
+    def connected(self) -> bool:
+        """Whether clients can reach the server. False closes their connections and refuses new ones; the data
+        stays. A client's SHUTDOWN sets it."""
+        return self._connected
+
+    @connected.setter
+    def connected(self, connected: bool) -> None:
+        with self.lock:
+            self._connected = bool(connected)
+            if not connected:
+                drop_all(self.lines)
+
+    def _shut_down(self, save: bool | None, force: bool) -> bool:
+        """SHUTDOWN, with a snapshot or (None) where there are save points; whether it may go on."""
+        if (save or (save is None and self.hub.config["save"])) and self.disk.full and not force:
+            return False
+        self.connected = False
+        return True
+
+    def fail(
+        self, command: str | None, error: str | Exception | type[Exception], *, after: bool = False
+    ) -> Fault:
+        """Let a command fail until ``heal()``, or to the end of the ``with`` block where it is used in one.
+
+            server.fail("GET", "LOADING Redis is loading the dataset in memory")
+            with server.fail(None, ConnectionError): ...
+
+        ``command``: its name, in any case ("get", "CONFIG SET"), or None for every command, apart from those with
+        which a library begins a connection. ``error``: the server's reply, a text that begins with its code; or an
+        exception, the one that the client is to raise. For ConnectionError the connection is lost at that point: in
+        a pipeline, what comes before the command has run, what comes after it has not. For TimeoutError no reply
+        comes any more, and the client's time is over as soon as it waits for one, without a real wait. Python's own
+        two, those of a client library, and all for which a server has a reply, such as ReadOnlyError, will do.
+        ``after``: the connection is lost after the command has run, so that only its reply is.
+
+        A command fails where a real server refuses it: within MULTI when it is queued, so that EXEC fails, too; in
+        a script at the call. Raises ValueError for the name of no command and for a text that is no error reply,
+        TypeError for an exception that no server can cause.
+        """
+        with self.lock:
+            return self._faults.add(command, error, None, after)
+
+    def fail_next(
+        self,
+        command: str | None,
+        error: str | Exception | type[Exception],
+        times: int = 1,
+        *,
+        after: bool = False,
+    ) -> Fault:
+        """As ``fail``, for the next so many times that the command comes. Several wait for their turn in order.
+
+        redis-py tries a command again whose connection was lost, as often as its ``retry`` says: by default a
+        single ConnectionError goes unnoticed.
+        """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise ValueError(f"times is how often it fails, at least once, not {times!r}")
+        with self.lock:
+            return self._faults.add(command, error, times, after)
+
+    def heal(self, command: str | None = None) -> None:
+        """Take back ``fail``, ``fail_next`` and ``delay`` of a command, or (None) of all."""
+        with self.lock:
+            self._faults.heal(command)
+
+    @property
+    def latency(self) -> float:
+        """Seconds of the server's clock until the reply to a command can be read, 0 by default.
+
+        A client whose ``socket_timeout`` is shorter raises TimeoutError. A clock that is frozen must be advanced.
+        """
+        return self._faults.latency_ms / 1000
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        with self.lock:
+            self._faults.latency_ms = _milliseconds(seconds)
+            self._faults.update()
+
+    def delay(self, command: str, seconds: float) -> None:
+        """The same for one command, beside ``latency``; 0 takes it back. Replies stay in their order."""
+        with self.lock:
+            self._faults.delay(command, _milliseconds(seconds))
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused as by a replica (READONLY), also in MULTI and in scripts."""
+        return self._faults.read_only
+
+    @read_only.setter
+    def read_only(self, read_only: bool) -> None:
+        with self.lock:
+            self._faults.read_only = bool(read_only)
+            self._faults.update()
+
+
+class Frozen:
+    """A clock that was stopped. As a context manager, it runs on when the block ends, unless it stood before."""
+
+    def __init__(self, clock: FakeClock, before: bool):
+        self._clock = clock
+        self._before = before
+
+    def __enter__(self) -> FakeClock:
+        return self._clock
+
+    def __exit__(self, *error: object) -> None:
+        if not self._before:
+            self._clock.unfreeze()
+
+
+def _milliseconds(seconds: float) -> int:
+    if not 0 <= seconds < 1e9:
+        raise ValueError(f"a delay is a number of seconds, 0 or more, not {seconds!r}")
+    return round(seconds * 1000)

@@ -10,6 +10,8 @@ Must not know: commands.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -100,6 +102,16 @@ class LineParser(Shaping):
         return line.out.popleft()
 
 
+@contextmanager
+def greeting(line: Line) -> Iterator[None]:
+    """What the library sends meanwhile is its own, and not of the code that uses it."""
+    record, line.record = line.record, None
+    try:
+        yield
+    finally:
+        line.record = record
+
+
 class WordPacking:
     """What both kinds of connections do to requests, and to arguments that only sockets have."""
 
@@ -142,6 +154,14 @@ class LineConnection(WordPacking):
 
     def _connect(self) -> Line:
         return self.exchange.open()
+
+    def on_connect(self: Any) -> None:
+        with greeting(self._sock):
+            super().on_connect()  # type: ignore[misc]
+
+    def on_connect_check_health(self: Any, *args: Any, **kwargs: Any) -> None:
+        with greeting(self._sock):
+            super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
 
     def connect(self: Any) -> None:
         if self._sock is None:
