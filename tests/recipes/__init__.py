@@ -1,0 +1,1 @@
+"""How applications are tested with kvstore: each file is a recipe of docs/testing.md, with the real packages."""
