@@ -90,15 +90,14 @@ def _fake_client(request: pytest.FixtureRequest, client: str, server: FakeServer
 def fake_redis_server(request: pytest.FixtureRequest) -> Iterator[FakeServer]:
     """A ``FakeServer`` of the test's own: its data, its clock, its faults.
 
-    ``@pytest.mark.fake_redis_server(seed=1)`` gives it keywords. After the test all connections to it are
-    closed, so that a thread that still waits for it ends with a ConnectionError.
+    ``@pytest.mark.fake_redis_server(seed=1)`` gives it keywords. After the test it is no longer connected, so that
+    a thread that still waits for it ends with a ConnectionError.
     """
     from kvstore.fake import FakeServer
-    from kvstore.fake.line import drop_all
 
     server = FakeServer(**_keywords(request, "fake_redis_server"))
     yield server
-    drop_all(server.lines)
+    server.connected = False
 
 
 @pytest.fixture
