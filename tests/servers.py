@@ -156,15 +156,18 @@ def die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(set_pdeathsig, signal.SIGKILL)
 
 
-def _argv(kind: str, directory: Path, port: int | None, options: dict[str, str]) -> list[str]:
+def _argv(
+    kind: str, directory: Path, port: int | None, options: dict[str, str], file: Path | None
+) -> list[str]:
     directives = {"dir": str(directory), "port": str(port or 0), "save": "", "appendonly": "no", **options}
+    config = [] if file is None else [str(file)]
     if kind == "kvstore":
-        head = [sys.executable, "-m", "kvstore", "serve", "--unix", str(directory / "s")]
+        head = [sys.executable, "-m", "kvstore", "serve", *config, "--unix", str(directory / "s")]
     else:
         program = binary(kind)
         if program is None:
             raise ServerError(f"{kind}-server is not installed")
-        head = [program, "--unixsocket", str(directory / "s")]
+        head = [program, *config, "--unixsocket", str(directory / "s")]
     if kind != "kvstore" and port:
         directives.setdefault("bind", "127.0.0.1")
     return head + [word for name, value in directives.items() for word in (f"--{name}", value)]
@@ -183,17 +186,19 @@ def _spawn(argv: list[str], directory: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def start(kind: str, *, tcp: bool = False, options: dict[str, str] | None = None) -> Server:
+def start(
+    kind: str, *, tcp: bool = False, options: dict[str, str] | None = None, file: Path | None = None
+) -> Server:
     """Start a server and wait until it answers PING.
 
-    ``options`` are directives (``{"maxmemory": "10mb"}``). Raises ServerError, with the log, when the
+    ``options`` are directives (``{"maxmemory": "10mb"}``), ``file`` a configuration that is read before them. Raises ServerError, with the log, when the
     server ends or does not answer in time.
     """
     directory = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
     port = free_port() if tcp else None
     server = None
     try:
-        argv = _argv(kind, directory, port, options or {})
+        argv = _argv(kind, directory, port, options or {}, file)
         server = Server(kind, directory, _spawn(argv, directory), port, argv)
         _running.add(server)
         _wait_ready(server)

@@ -40,7 +40,7 @@ def read_users(
         if words[0] != b"user" or len(words) < 2:
             complain(" should start with user keyword followed by the username. ")
         elif has_space(words[1]):
-            complain(f": username '{_shown(words[1])}' contains invalid characters. ")
+            errors.append(f"'{path}:{number}: username '{_shown(words[1])}' contains invalid characters. ")
         elif words[1] in users:
             errors.append(f"WARNING: Duplicate user '{_shown(words[1])}' found on line {number}. ")
         else:
