@@ -31,6 +31,8 @@ class LineStream:
         self._buffer = line.out  # what a parser looks at to know whether there is something to read
 
     def writelines(self, items: list[Any]) -> None:
+        if self.line.has_ended:
+            raise ConnectionResetError("Connection lost")  # as asyncio's streams say it
         for item in items:
             self.line.send(item)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 CLOSED = "Connection closed by server."
@@ -24,18 +24,32 @@ def decoder(encoder: Any) -> Callable[[bytes], str]:
     return lambda raw: raw.decode(encoding, errors)
 
 
+class Habits(NamedTuple):
+    """What the parser that a library takes makes of replies that parsers differ in."""
+
+    as_set: Callable[[list[Any]], Any]
+    numbers: bool  # whether a big number is an int, or stays text
+    as_push: Callable[[list[Any]], Any]
+
+
 @cache
-def set_class(library: ModuleType) -> Callable[[list[Any]], Any]:
-    """What the library's parser makes of a set, which versions differ in."""
+def habits(library: ModuleType, pushes: bool) -> Habits:
+    """What the library's parser makes of sets, big numbers and pushes, which versions differ in, and hiredis and
+    the library's own; asked of it once. ``pushes``: in RESP3, where they are told apart."""
     parsers = import_module(f"{library.__name__}._parsers")
     default = import_module(f"{library.__name__}.connection").DefaultParser
+    as_push = (
+        getattr(import_module("hiredis"), "PushNotification", list)
+        if pushes and "Hiredis" in default.__name__
+        else list
+    )
     parser = (parsers._RESP3Parser if default is parsers._RESP2Parser else default)(socket_read_size=64)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         encoder = parsers.Encoder("utf-8", "strict", False)
         parser.on_connect(SimpleNamespace(_sock=ours, socket_timeout=5, encoder=encoder))
-        theirs.sendall(b"~1\r\n+a\r\n")
-        return type(parser.read_response())
+        theirs.sendall(b"~1\r\n+a\r\n(1\r\n")
+        return Habits(type(parser.read_response()), isinstance(parser.read_response(), int), as_push)
 
 
 @cache

@@ -23,7 +23,8 @@ class Shaper:
     """Turns trees into objects for one connection.
 
     ``as_error``: makes an exception of an error's text. ``decode``: makes a str of bytes; None: they stay.
-    ``as_set``: what becomes of a set.
+    ``as_set``: what becomes of a set. ``numbers``: whether big numbers become int, or are text.
+    ``as_push``: what becomes of what is pushed.
     """
 
     __slots__ = ("_as_error", "_as_set", "_by_class", "_decode", "quick")
@@ -33,6 +34,8 @@ class Shaper:
         as_error: Callable[[str], Exception],
         decode: Callable[[bytes], Any] | None = None,
         as_set: Callable[[list[Any]], Any] = list,
+        numbers: bool = True,
+        as_push: Callable[[list[Any]], Any] = list,
     ):
         self._as_error = as_error
         self._decode = decode
@@ -47,11 +50,11 @@ class Shaper:
             _NULL: lambda tree: None,
             Status: text,
             Verbatim: text,
-            BigNumber: int,
+            BigNumber: int if numbers else lambda tree: text(b"%d" % tree),
             ErrorReply: self._error,
             list: self._items,
             tuple: self._items,
-            Push: self._items,
+            Push: lambda tree: as_push(self._items(tree)),
             RespSet: lambda tree: self._as_set(self._items(tree)),
             dict: self._map,
         }

@@ -17,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kvstore.fake.library import CLOSED, decoder, driver_info, server_of, set_class
+from kvstore.fake.library import CLOSED, decoder, driver_info, habits, server_of
 from kvstore.fake.replies import Shaper
 from kvstore.fake.words import words_in, words_of
 from kvstore.resp import Push
@@ -41,10 +41,10 @@ class Shaping:
         """Read from this line, for this connection."""
         self.line, self.connection = line, connection
         encoder = self.encoder = connection.encoder
-        as_set = set_class(self.library)
-        self.raw = self.shaper = Shaper(self.parse_error, None, as_set)
+        known = habits(self.library, connection.protocol in (3, "3"))
+        self.raw = self.shaper = Shaper(self.parse_error, None, *known)
         if encoder.decode_responses:
-            self.shaper = Shaper(self.parse_error, decoder(encoder), as_set)
+            self.shaper = Shaper(self.parse_error, decoder(encoder), *known)
 
     def leave(self) -> None:
         self.line = self.connection = None
