@@ -29,21 +29,15 @@ _CROSS_SLOT = "CROSSSLOT Keys in request don't hash to the same slot"
 _FOREIGN = "Script attempted to access a non local key in a cluster node"
 _SCATTERED = "Script attempted to access keys that do not hash to the same slot"
 _MODES = frozenset({"READONLY", "READWRITE", "ASKING"})
-# From this version on patterns of SORT are allowed where they stay in the key's slot, and a script is told
-# which command it was.
+# From this version on a script is told which of its commands it was.
 _NEWER = (7, 4)
 
 
 def slot_of(key: bytes) -> int:
     """The slot of a key: of what stands between its first braces, if anything does. O(length)."""
-    tag = _tag_of(key)
-    return crc_hqx(key if tag is None else tag, 0) % SLOTS
-
-
-def _tag_of(key: bytes) -> bytes | None:
     begin = key.find(b"{") + 1
     end = key.find(b"}", begin) if begin else -1
-    return key[begin:end] if end > begin else None
+    return crc_hqx(key[begin:end] if end > begin else key, 0) % SLOTS
 
 
 class StrictCluster:
@@ -68,8 +62,6 @@ class StrictCluster:
         if command.name in _MODES:
             return session.codec.of(OK)(True)
         self._check_databases(command, argv)
-        if command.name in ("SORT", "SORT_RO"):
-            self._check_patterns(argv)
         return None
 
     def _check_transaction(self, session: Session) -> None:
@@ -109,23 +101,6 @@ class StrictCluster:
             word.upper() == b"DB" and parse_int(index) for word, index in pairwise(argv[3:])
         ):
             raise err("Copying to another database is not allowed in cluster mode")
-
-    def _check_patterns(self, argv: Argv) -> None:
-        """The keys that SORT makes up of patterns could be anywhere."""
-        newer = self._hub.compat_version >= _NEWER
-        at = 2
-        while at + 1 < len(argv):
-            option, pattern = argv[at].upper(), argv[at + 1]
-            if option in (b"BY", b"GET") and (option == b"GET" or b"*" in pattern):
-                tag = _tag_of(pattern)
-                if not newer:
-                    raise err(f"{option.decode()} option of SORT denied in Cluster mode.")
-                if tag is None or slot_of(pattern) != slot_of(argv[1]):
-                    raise err(
-                        f"{option.decode()} option of SORT denied in Cluster mode when keys formed by the pattern "
-                        "may be in different slots."
-                    )
-            at += {b"BY": 2, b"GET": 2, b"STORE": 2, b"LIMIT": 3}.get(option, 1)
 
 
 def _keys_of(command: Command, argv: Argv) -> Iterable[bytes]:

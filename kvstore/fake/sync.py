@@ -71,7 +71,13 @@ class LineParser(Shaping):
             self.line.receive(timeout)
         except TimeoutError:
             return False
-        return True
+        return self.has_read()
+
+    def has_read(self: Any) -> bool:
+        """Whether there is a reply, where there is one or the end. Raises the library's ConnectionError at the end."""
+        if self.line.out:
+            return True
+        raise self.library.ConnectionError(CLOSED)
 
     def read_response(
         self: Any, disable_decoding: bool = False, push_request: bool = False, **more: Any
@@ -171,7 +177,7 @@ class LineConnection(WordPacking):
         line = self._sock
         if line is None or timeout != 0:
             return bool(super().can_read(timeout, **more))  # type: ignore[misc]
-        return line.may_hear()  # type: ignore[no-any-return]
+        return line.may_hear() and self._parser.has_read()  # type: ignore[no-any-return]
 
     def send_command(self: Any, *args: Any, **kwargs: Any) -> None:
         line = self._sock
