@@ -6,8 +6,7 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvstore.engine.keyspace import EncodableT, KeyT, to_bytes
 from kvstore.engine.strings import Strings
@@ -24,6 +23,9 @@ from kvstore.numbers import (
     parse_int,
     parse_long_double,
 )
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 class Bounds(NamedTuple):
@@ -260,5 +262,7 @@ def _long_double(word: object, text: str) -> tuple[int, int] | float:
 def _exact(number: tuple[int, int] | float) -> Fraction | float:
     if isinstance(number, float):
         return number
+    from fractions import Fraction  # here, as it brings decimals along, which takes 2 ms
+
     mantissa, exponent = number
     return Fraction(mantissa) * Fraction(2) ** exponent
