@@ -59,6 +59,8 @@ class Exchange:
         with self.lock:
             self._sweep()
             line = Line(self, address)
+            if not self.may_block:  # of the program that holds the store, which needs no password
+                line.session.log_in(self.hub.users.owner)
             self.lines.add(line)
             return line
 
