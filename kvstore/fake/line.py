@@ -7,8 +7,8 @@ wait, and before requests.
 
 Invariants
 - The hub and everything behind it are touched only under the exchange's lock.
-- A line that is closed is let go of when no request runs: its connection may be collected as garbage in the
-  middle of one.
+- A session ends when nothing else is done: what it belongs to may be collected as garbage in the middle of
+  anything that allocates, in the thread that does it.
 
 Must not know: client libraries.
 """
@@ -19,7 +19,8 @@ import asyncio
 import errno
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kvstore.commands.hub import Hub
@@ -49,20 +50,32 @@ class Exchange:
         self.before = before
         self.lock = threading.RLock()
         self.lines: set[Line] = set()
-        self._left: deque[Line] = deque()  # closed, and yet to be let go of
-        self._running = False
+        self._left: deque[Callable[[], None]] = deque()  # ends of sessions that have yet to end
+        self._running = False  # something is done to the hub, which nothing else may come between
         self._ticked_ms = 0
         self._now_ms = hub.ctx.clock.now_ms
 
     def open(self, address: str = "") -> Line:
         """A new line. Raises OSError where there is nobody to answer."""
-        with self.lock:
-            self._sweep()
+        with self.alone():
             line = Line(self, address)
             if not self.may_block:  # of the program that holds the store, which needs no password
                 line.session.log_in(self.hub.users.owner)
             self.lines.add(line)
             return line
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Do something to the hub or its data as a client's request is done: when nothing else is, after what is
+        due, and with what follows from it. May be nested: what follows is done at the end of the outermost."""
+        with self.lock:
+            self.attend()
+            running, self._running = self._running, True
+            try:
+                yield
+            finally:
+                self._running = running
+                self.attend()
 
     def run(self, line: Line, requests: list[Argv]) -> None:
         """Run requests of a line, in order, under the lock."""
@@ -89,7 +102,20 @@ class Exchange:
 
     def feed(self, line: Line, data: bytes) -> None:
         """Run what bytes of RESP ask for, which somebody else has packed."""
-        line.session.feed(data)
+        with self.alone():
+            line.session.feed(data)
+
+    def attend(self) -> None:
+        """Do what is due, and what follows from what was done; nothing in the middle of a request."""
+        if self._running:
+            return
+        now = self._now_ms()
+        if now != self._ticked_ms:
+            self._tick(now)
+        if self.hub.pending:
+            self._do(self.hub.settle)
+        if self._left:
+            self._sweep()
 
     def _tick(self, now: int) -> None:
         """Do what is due; not in the middle of a request, and at most once in each millisecond."""
@@ -98,37 +124,37 @@ class Exchange:
         self._ticked_ms = now
         soonest = self.hub.next_timer_ms()
         if soonest is not None and soonest <= now:
-            self.hub.run_timers()
+            self._do(self.hub.run_timers)
+
+    def _do(self, call: Callable[[], object]) -> None:
+        self._running = True
+        try:
+            call()
+        finally:
+            self._running = False
 
     def moved(self) -> None:
         """The clock was moved: do what is due, and let those who wait look at it again."""
         with self.lock:
             if self._running:
                 return
-            self._tick(self.hub.ctx.clock.now_ms())
-            for line in self.lines:
+            self.attend()
+            for line in list(self.lines):
                 line.wake()
 
-    def let_go(self, line: Line) -> None:
-        """Forget a line that was closed; from any thread, and from a collection of garbage at any time."""
-        self._left.append(line)
+    def let_go(self, end: Callable[[], None]) -> None:
+        """End a session by that call, when nothing else is done; from any thread, and from a collection of
+        garbage at any time."""
+        self._left.append(end)
         with self.lock:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Let go of lines that were closed, unless a request is running."""
-        if self._running or not self._left:
+        if self._running:
             return
-        self._running = True
-        try:
-            while self._left:
-                line = self._left.popleft()
-                self.lines.discard(line)
-                line.session.close()
-                line.wake()
-        finally:
-            self._running = False
-        self.hub.settle()
+        while self._left:
+            self._do(self._left.popleft())
+            self._do(self.hub.settle)
 
 
 class Line:
@@ -168,7 +194,12 @@ class Line:
         """End the line, from either side. May be called twice, and at any time."""
         if not self.closed:
             self.closed = True
-            self.exchange.let_go(self)
+            self.exchange.let_go(self._end)
+
+    def _end(self) -> None:
+        self.exchange.lines.discard(self)
+        self.session.close()
+        self.wake()
 
     # -- what may happen to it ----------------------------------------------------------------------
 
@@ -236,10 +267,8 @@ class Line:
 
     def poll(self) -> None:
         """Do what is due, as there may be something to read then."""
-        exchange = self.exchange
-        with exchange.lock:
-            exchange._tick(exchange.hub.ctx.clock.now_ms())
-            exchange.hub.settle()
+        with self.exchange.lock:
+            self.exchange.attend()
 
     def receive(self, timeout: float | None) -> None:
         """Wait until there is something in ``out``, or the line has ended, at most so many seconds.
@@ -310,25 +339,27 @@ class Wait:
         self._line = line
         self._hub = line.exchange.hub
         self._timeout = timeout
-        self._began_ms = self._hub.ctx.clock.now_ms()
+        self._began_ms = self._looked_ms = self._hub.ctx.clock.now_ms()
         self._waited = 0.0
+        self._stands = False  # the clock has not moved in real time: nothing falls due by waiting
 
     def waited(self, seconds: float | None) -> None:
         """So much real time has passed."""
         self._waited += seconds or 0.0
+        self._stands = self._hub.ctx.clock.now_ms() == self._looked_ms
 
     def is_over(self) -> bool:
         """Do what is due; whether there is something to read. Raises TimeoutError."""
         line = self._line
-        line.exchange._tick(self._hub.ctx.clock.now_ms())
-        self._hub.settle()
+        line.exchange.attend()
         if line.out or line.has_ended:
             return True
         if line.hung:
             raise TimeoutError("timed out")
         waiting = line.session.waiting
         if waiting is not None and waiting.timer is not None and self._is_due(waiting.timer.at_ms):
-            self._hub.unblock(line.session, None)
+            with line.exchange.alone():
+                self._hub.unblock(line.session, None)
             return True
         if self._timeout is not None and self._is_due(self._began_ms + self._timeout * 1000):
             raise TimeoutError("timed out")
@@ -343,13 +374,14 @@ class Wait:
     def seconds(self) -> float | None:
         """How long to wait, at most, until something is due."""
         found: list[float] = []
+        self._looked_ms = self._hub.ctx.clock.now_ms()
         waiting = self._line.session.waiting
         if waiting is not None and waiting.timer is not None:
             found.append(self._left(waiting.timer.at_ms))
         if self._timeout is not None:
             found.append(self._left(self._began_ms + self._timeout * 1000))
         soonest = self._hub.next_timer_ms()
-        if soonest is not None:
+        if soonest is not None and not self._stands:
             found.append(self._left(soonest))
         return max(0.001, min(found) / 1000) if found else None
 
