@@ -229,6 +229,8 @@ def serve(
     """
     config = Config()
     if store is not None:
+        if store.is_served:
+            raise StoreError("the store has a server already: nobody else can serve it")
         settings.adopt(config, store.ctx)
     config.assign("bind", "127.0.0.1")
     config.assign("save", "")  # a program's working directory is not ours to write to, unless it says so

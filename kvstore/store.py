@@ -32,6 +32,9 @@ class Store(EngineStore):
     # These build on public methods, and so decode when those do.
     DECODE_THEMSELVES = frozenset({"pipeline", "transaction", "pubsub", "client", "lock", "register_script"})
 
+    # Whether the data is a server's already, which other threads are in.
+    is_served = False
+
     _hub_made: Hub | None = None
     _session_made: Session | None = None
     _client_made: redis.Redis | None = None

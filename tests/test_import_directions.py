@@ -42,7 +42,8 @@ ALLOWED = {
     "commands": {"ground", "resp", "engine", "commands"},
     "persist": {"ground", "resp", "engine", "commands", "persist"},
     "net": {"ground", "resp", "engine", "commands", "net"},
-    "fake": {"ground", "resp", "engine", "commands", "fake"},
+    # The store of a fake server is a Store.
+    "fake": {"ground", "resp", "engine", "commands", "fake", "store"},
     # client() of a Store is a connection of the fake's.
     "store": {"ground", "resp", "engine", "commands", "fake", "store"},
     "top": {"ground", "resp", "engine", "commands", "persist", "net", "fake", "store", "top"},

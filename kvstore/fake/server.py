@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.config import Config
 from kvstore.commands.hub import Hub
 from kvstore.engine.context import Context
-from kvstore.engine.database import Database
 from kvstore.fake.clock import FakeClock
 from kvstore.fake.cluster import StrictCluster
 from kvstore.fake.disk import FakeDisk
@@ -27,6 +27,10 @@ from kvstore.fake.faults import Fault, Faults, commands_named
 from kvstore.fake.line import Exchange, Line, drop_all
 from kvstore.fake.seen import Commands
 
+if TYPE_CHECKING:
+    from kvstore.store import Store
+
+_NAMING = threading.Lock()
 _NAMED: weakref.WeakValueDictionary[str, FakeServer] = weakref.WeakValueDictionary()
 
 
@@ -56,7 +60,7 @@ class FakeServer(Exchange):
         password: str | bytes | None = None,
         config: Mapping[str, Any] | None = None,
     ):
-        self.clock = FakeClock(self.moved)
+        self.clock = FakeClock(_weakly(self.moved))
         directives = Config()
         given = {"compat-version": version, "maxmemory": max_memory, "requirepass": password}
         if databases != 16:
@@ -65,7 +69,9 @@ class FakeServer(Exchange):
             if value is not None:
                 directives.assign(name, value)
         luck = random.Random(seed)
-        ctx = Context(Database, databases=directives["databases"], clock=self.clock, random=luck)
+        ctx = Context(
+            _weakly(self._make_database), databases=directives["databases"], clock=self.clock, random=luck
+        )
         hub = Hub(ctx, directives)
         super().__init__(hub)
         self.commands = Commands(self.lock)
@@ -73,7 +79,7 @@ class FakeServer(Exchange):
         self.disk = FakeDisk(hub)
         self._connected = True
         self._faults = Faults(hub)
-        hub.host.shut_down = self._shut_down
+        hub.host.shut_down = _weakly(self._shut_down)
         if seed is not None:
             hub.host.run_id, hub.host.replication_id = (f"{luck.getrandbits(160):040x}" for _ in range(2))
         if disabled_commands:
@@ -85,10 +91,40 @@ class FakeServer(Exchange):
     @classmethod
     def named(cls, name: str) -> FakeServer:
         """The server of that name, made for the first who asks; it dies with the last who holds it."""
-        found = _NAMED.get(name)
-        if found is None:
-            found = _NAMED[name] = cls()
-        return found
+        with _NAMING:
+            found = _NAMED.get(name)
+            if found is None:
+                found = _NAMED[name] = cls()
+            return found
+
+    # -- looking inside ----------------------------------------------------------------------------
+
+    def _make_database(self, ctx: Context, index: int) -> Store:
+        from kvstore.fake.shared_store import server_database
+
+        return server_database(ctx, index)
+
+    @property
+    def store(self) -> Store:
+        """Database 0 as a ``kvstore.Store``, for any thread: to arrange data, and to look at what clients made.
+
+            server.store.hset("user:7", mapping={"name": "Ann"})
+            assert server.store.lrange("queue", 0, -1) == [b"job"]
+            assert server.store.database(1).dbsize() == 0
+
+        Calls and the clients' commands run one at a time; blocked clients are served, and events sent, before a
+        call returns. Faults and the list of commands are for clients. O(1).
+        """
+        from kvstore.fake.shared_store import shared_store
+
+        return shared_store(self, 0)
+
+    @property
+    def text_store(self) -> Store:
+        """The same with str for bytes: ``assert server.text_store.get("greeting") == "hello"``. O(1)."""
+        from kvstore.fake.shared_store import shared_store
+
+        return shared_store(self, 0, decode_responses=True)
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -222,6 +258,17 @@ class Frozen:
     def __exit__(self, *error: object) -> None:
         if not self._before:
             self._clock.unfreeze()
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method for somebody who belongs to its object, which is to go with the last who holds it from outside."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> Any:
+        found = reference()
+        return None if found is None else found(*args)
+
+    return call
 
 
 def _milliseconds(seconds: float) -> int:
