@@ -141,7 +141,7 @@ class AsyncLineConnection(WordPacking):
         if stream is None or self.health_check_interval:
             await self.send_packed_command(self.pack_command(*args), kwargs.get("check_health", True))
             return
-        request = self.words(args, self.encoder.encode)
+        request = self.words(args, self.packed)
         try:
             stream.line.send([request])
         except OSError:

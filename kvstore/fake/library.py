@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 CLOSED = "Connection closed by server."
 
@@ -64,8 +64,8 @@ def driver_info(library: ModuleType) -> Any:
     return found.DriverInfo()
 
 
-def server_of(url: str, server: Any) -> tuple[Any, str]:
-    """The server that a URL is of, and the URL as the library understands it."""
+def server_of(url: str, server: Any, scheme: str) -> tuple[Any, str]:
+    """The server that a URL is of, and the URL as the library understands it, whose own ``scheme`` is given."""
     parts = urlsplit(url)
     if parts.scheme != "fake":
         return server, url
@@ -73,4 +73,5 @@ def server_of(url: str, server: Any) -> tuple[Any, str]:
         from kvstore.fake.server import FakeServer
 
         server = FakeServer.named(parts.hostname or "")
-    return server, urlunsplit(parts._replace(scheme="redis"))
+    rest = url[url.index(":") + 1 :]
+    return server, f"{scheme}:{rest if rest.startswith('//') else '//' + rest}"

@@ -28,8 +28,6 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
-from kvstore.fake.words import words_in, words_of
-
 if TYPE_CHECKING:
     from kvstore.fake.server import FakeServer
 
@@ -164,6 +162,8 @@ class _Before:
 
 def adopt(connection: Any, line_class: type) -> bool:
     """Put a connection on a line to the server of its address, and close its socket; whether it was done."""
+    from kvstore.fake.sync import words_for
+
     with _lock:
         server = _active[-1].server_for(connection) if _active else None
         if server is None:
@@ -173,9 +173,7 @@ def adopt(connection: Any, line_class: type) -> bool:
         connection.__class__ = line_class
         connection.set_parser(connection.parser)
         _give_handlers(before.parser, connection._parser)
-        encoder = connection.encoder
-        plain = encoder.encoding.lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
-        connection.words = words_of if plain else words_in
+        connection.words = words_for(connection)
         connection.exchange = server
         connection.before_patch = before
         if _is_open(server):

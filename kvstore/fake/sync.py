@@ -10,7 +10,7 @@ Must not know: commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED, decoder, driver_info, habits, server_of
 from kvstore.fake.replies import Shaper
-from kvstore.fake.words import words_in, words_of
+from kvstore.fake.words import Pack, words_in, words_of
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -118,6 +118,16 @@ def greeting(line: Line) -> Iterator[None]:
         line.record = record
 
 
+def words_for(connection: Any) -> Callable[[tuple[Any, ...], Pack], list[bytes]]:
+    """What makes words of a connection's commands. Packers in C take every str as UTF-8, others ask the encoder."""
+    packer, encoder = getattr(connection, "_command_packer", None), connection.encoder
+    if packer is not None and not hasattr(packer, "encode"):
+        own = f"{connection.parser.library.__name__}.connection"
+        return words_of if packer.__class__.__module__ == own else words_in
+    plain = encoder.encoding.lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
+    return words_of if plain else words_in
+
+
 class WordPacking:
     """What both kinds of connections do to requests, and to arguments that only sockets have."""
 
@@ -130,12 +140,11 @@ class WordPacking:
             del kwargs[name]
         kwargs["parser_class"] = self.parser
         super().__init__(**kwargs)
-        encoder = self.encoder
-        plain = encoder.encoding.lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
-        self.words = words_of if plain else words_in
+        self.words = words_for(self)
 
-    def _construct_command_packer(self, packer: Any) -> None:
-        """Words need no packing."""
+    def packed(self: Any, *args: Any) -> Any:
+        """A command as the library packs it."""
+        return super().pack_command(*args)  # type: ignore[misc]
 
     def activate_maint_notifications_handling_if_enabled(self: Any, *args: Any, **kwargs: Any) -> Any:
         """redis-py 7 and later ask a server for notices of its maintenance, and go on where it has none, as is
@@ -145,11 +154,11 @@ class WordPacking:
         return self.not_asked()
 
     def pack_command(self: Any, *args: Any) -> list[Any]:
-        return [[self.words(args, self.encoder.encode)]]
+        return [[self.words(args, self.packed)]]
 
     def pack_commands(self: Any, commands: Any) -> list[Any]:
-        words, encode = self.words, self.encoder.encode
-        return [[words(tuple(args), encode) for args in commands]]
+        words, packed = self.words, self.packed
+        return [[words(tuple(args), packed) for args in commands]]
 
 
 class LineConnection(WordPacking):
@@ -184,7 +193,7 @@ class LineConnection(WordPacking):
         if line is None or self.health_check_interval:
             self.send_packed_command(self.pack_command(*args), kwargs.get("check_health", True))
             return
-        request = self.words(args, self.encoder.encode)
+        request = self.words(args, self.packed)
         try:
             line.send([request])
         except OSError:
@@ -240,7 +249,7 @@ class LineClient:
         """A client of the server that a ``fake://name/db`` has the name of; of ``server``, or of one of its own,
         where the URL is another that the library knows."""
         single = kwargs.pop("single_connection_client", False)
-        server, url = server_of(url, server)
+        server, url = server_of(url, server, cls.library.__name__)
         pool = cls.pool_class.from_url(url, **kwargs)
         client = cls(connection_pool=pool, server=server, single_connection_client=single)
         client.auto_close_connection_pool = True

@@ -5,12 +5,13 @@ Must not know: connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-Encode = Callable[[Any], Any]
+# The library's own packing of one command, in RESP; it knows what arguments may be, and how to refuse others.
+Pack = Callable[..., Iterable[Any]]
 
-# What ``encode`` makes of the usual classes, at the speed of C.
+# What it makes of the usual classes, at the speed of C.
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     str: str.encode,
     int: b"%d".__mod__,
@@ -18,21 +19,26 @@ _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
 }
 
 
-def words_of(args: tuple[Any, ...], encode: Encode) -> list[bytes]:
-    """The words of one command, whose name may be several ("CONFIG GET"); ``encode`` makes bytes of what is
-    neither bytes nor str, and refuses what is nothing of the kind. O(size)."""
+def words_of(args: tuple[Any, ...], pack: Pack) -> list[bytes]:
+    """The words of one command, whose name may be several ("CONFIG GET"), as ``pack`` would send them. O(size).
+
+    Raises what ``pack`` does for arguments that are nothing of the kind."""
     try:
         words = [arg if arg.__class__ is bytes else _ENCODERS[arg.__class__](arg) for arg in args]
     except KeyError:
-        words = [bytes(encode(arg)) for arg in args]
+        return words_in(args, pack)
     if b" " in words[0]:
         words[:1] = words[0].split()
     return words
 
 
-def words_in(args: tuple[Any, ...], encode: Encode) -> list[bytes]:
-    """The same where a str has another encoding than UTF-8, which ``encode`` knows."""
-    words = [bytes(encode(arg)) for arg in args]
-    if b" " in words[0]:
-        words[:1] = words[0].split()
+def words_in(args: tuple[Any, ...], pack: Pack) -> list[bytes]:
+    """The same for all that ``pack`` may do, as where a str has another encoding than UTF-8."""
+    data = b"".join(pack(*args))
+    at = data.index(b"\r\n") + 2
+    words = []
+    while at < len(data):
+        end = data.index(b"\r\n", at)
+        begin, at = end + 2, end + 4 + int(data[at + 1 : end])
+        words.append(data[begin : at - 2])
     return words
