@@ -184,6 +184,34 @@ PLAYS = {
         b> QUIT
         a> ACL DELUSER ann
     """,
+    "what is refused first": """
+        a> ACL SETUSER ann on nopass +@all -get -debug -set ~k &n
+        b> AUTH ann x
+        b> DEBUG SLEEP 0
+        b> SUBSCRIBE n
+        b> GET k
+        b> GET
+        b> LPUSH k v
+        b> SUBSCRIBE x
+        b> PING
+        b> RESET
+        b> AUTH ann x
+        a> CLIENT PAUSE 10000 ALL
+        b> GET k
+        b> LPUSH x v
+        a> CLIENT UNPAUSE
+        b> MULTI
+        b> SUBSCRIBE x
+        b> MULTI
+        b> DEBUG SLEEP 0
+        b> WATCH x
+        b> EXEC
+        c> DEBUG SLEEP 0
+        c> MULTI
+        c> DEBUG SLEEP 0
+        c> EXEC
+        a> ACL DELUSER ann
+    """,
     "selectors": """
         a> ACL SETUSER ann on nopass +get ~a* (+set ~b*) (+get ~b*) (+@all ~c* -del)
         b> AUTH ann x
@@ -403,6 +431,9 @@ def test_users_are_those_of_a_real_server(name: str, ours: Server, theirs: Serve
 
 PASSWORDS = """
     b> PING
+    b> DEBUG SLEEP 0
+    b> NOSUCH
+    b> GET
     a: AUTH secret
     a<
     c> AUTH

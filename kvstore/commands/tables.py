@@ -174,8 +174,6 @@ class Table(dict[bytes, Entry]):
             run = _guarded(self.hub, self.mode, command, run)
         if self.mode == EXECUTING:  # EXEC has been asked already, and is one unit: nothing of it waits
             return _still_permitted(self.hub, command, run) if RESTRICTED in features else run
-        if command.name in _PROTECTED:
-            run = _protected(self.hub, command, run, _PROTECTED[command.name])
         if PAUSED_ALL in features or PAUSED_WRITES in features:
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
@@ -197,6 +195,8 @@ class Table(dict[bytes, Entry]):
             run = _permitted(self.hub, command, run, self.mode == MULTI)
         if self.mode == NOAUTH and "no_auth" not in flags:
             run = _refusing(command, "NOAUTH Authentication required.")
+        if command.name in _PROTECTED:
+            run = _protected(self.hub, command, run, _PROTECTED[command.name])
         return run
 
 
