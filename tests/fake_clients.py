@@ -27,6 +27,18 @@ def async_client_of(server: FakeServer, **kwargs: Any) -> FakeAsyncRedis:
     return FakeAsyncRedis(server=server, retry=retry, **kwargs)
 
 
+async def close(client: Any) -> None:
+    """Close a client for asyncio, of any version."""
+    await getattr(client, "aclose", client.close)()
+
+
+def connection_of(client: Any) -> Any:
+    """A new connection of the client's pool, connected."""
+    connection = client.connection_pool.make_connection()
+    connection.connect()
+    return connection
+
+
 def says(connection: Any, *words: Any) -> Any:
     """What a connection of redis-py answers to a request: the reply, or the class and the text of its error."""
     connection.send_command(*words)
