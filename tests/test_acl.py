@@ -196,10 +196,9 @@ PLAYS = {
         b> PING
         b> RESET
         b> AUTH ann x
-        a> CLIENT PAUSE 10000 ALL
+        a> CLIENT PAUSE 300 ALL
         b> GET k
         b> LPUSH x v
-        a> CLIENT UNPAUSE
         b> MULTI
         b> SUBSCRIBE x
         b> MULTI
