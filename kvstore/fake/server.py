@@ -126,6 +126,40 @@ class FakeServer(Exchange):
 
         return shared_store(self, 0, decode_responses=True)
 
+    def dump(self) -> dict[str, Any]:
+        """All data of all databases as plain Python data, which ``json.dumps`` takes. O(size).
+
+            assert server.dump() == {"db0": {"greeting": "hello", "queue": ["a", "b"]}}
+            path.write_text(json.dumps(server.dump(), indent=4))
+
+        ``kvstore.fake.state`` says how keys, values and deadlines stand there.
+        """
+        from kvstore.fake.state import state_of
+
+        with self.alone():
+            return state_of(self.hub.ctx)
+
+    def load(self, state: Mapping[str, Any], *, replace: bool = True) -> None:
+        """Take what ``dump`` gave, or what was written by hand, as the data from now on. O(size).
+
+            server.load({"db0": {"greeting": "hello", "user:7": {"type": "hash", "value": {"name": "Ann"}}}})
+            server.load(json.loads(path.read_text()))
+
+        ``replace``: all that is there goes first; without it, keys of other names stay. What is past its deadline
+        is left out, as when a real server starts. No event of it is sent; who watches a key that was there or is
+        finds it changed, and clients blocked on a key that is there now are served.
+        Raises ValueError, which names the place, for a state that is not right in all its parts; nothing has
+        changed then.
+        """
+        from kvstore.fake.state import State
+
+        with self.alone():
+            State(state, self.hub.ctx).put_into(self.hub, replace=replace)
+
+    def flush(self) -> None:
+        """Forget all data, and send no event of it. O(keys)."""
+        self.load({})
+
     # -- time --------------------------------------------------------------------------------------
 
     def freeze_time(self, at: float | datetime | None = None) -> Frozen:
