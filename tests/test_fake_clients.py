@@ -341,6 +341,7 @@ def test_a_client_connects_anew_after_its_connection_was_dropped(target: Target)
     assert client.client_getname() == "dropped"
 
 
+@pytest.mark.skipif(VERSION < (6, 0), reason="earlier versions do not connect such a client anew")
 def test_a_connection_of_its_own_is_tried_again_as_often_as_it_was_said(target: Target) -> None:
     failed = []
     retry = retries.Retry(backoffs.ConstantBackoff(0.001), 3)
@@ -406,6 +407,7 @@ def test_an_idle_connection_is_checked_before_it_is_used(target: Target) -> None
     assert calls(client, "ping") == before + 1
 
 
+@pytest.mark.skipif(VERSION < (6, 0), reason="earlier versions do not connect such a client anew")
 def test_a_dropped_connection_is_found_by_its_check(target: Target) -> None:
     client = target.client(health_check_interval=1000, client_name="checked", single_connection_client=True)
     client.set("a", 1)
@@ -693,7 +695,7 @@ def test_errors_have_the_librarys_classes(client: Any) -> None:
         client.execute_command("NOSUCH")
     with pytest.raises(errors.ResponseError, match=r"^wrong number of arguments for 'get' command"):
         client.execute_command("GET")
-    with pytest.raises(errors.DataError):
+    with pytest.raises((errors.DataError, errors.ResponseError)):  # versions differ in who finds it
         client.set("a", 1, ex=1, px=1)
 
 

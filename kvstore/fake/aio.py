@@ -153,12 +153,10 @@ class AsyncLineConnection(WordPacking):
         self: Any, disable_decoding: bool = False, timeout: float | None = None, **kwargs: Any
     ) -> Any:
         stream = self._reader
-        if stream is not None and (out := stream.line.out):
+        if stream is not None and not self.health_check_interval and (out := stream.line.out):
             parser = self._parser
             shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
             if shape is not None:
-                if self.health_check_interval:
-                    self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
                 return shape(out.popleft())
         self.wait_for = self.socket_timeout if timeout is None else timeout
         if timeout is not None:

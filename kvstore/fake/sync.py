@@ -9,7 +9,6 @@ Must not know: commands.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -201,12 +200,10 @@ class LineConnection(WordPacking):
 
     def read_response(self: Any, disable_decoding: bool = False, **kwargs: Any) -> Any:
         line = self._sock
-        if line is not None and (out := line.out):
+        if line is not None and not self.health_check_interval and (out := line.out):
             parser = self._parser
             shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
             if shape is not None:
-                if self.health_check_interval:
-                    self.next_health_check = time.monotonic() + self.health_check_interval
                 return shape(out.popleft())
         return super().read_response(disable_decoding, **kwargs)  # type: ignore[misc]
 
