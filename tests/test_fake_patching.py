@@ -109,7 +109,7 @@ def test_an_asyncio_client_connected_to_a_real_server_goes_there_and_back(kvstor
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_subscriptions_move_with_their_connection(kvstore_server: Server, protocol: int) -> None:
-    client = Redis(unix_socket_path=kvstore_server.unix, protocol=protocol)
+    client = Redis(port=kvstore_server.port, protocol=protocol)
     heard: list[Any] = []
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(news=heard.append)
