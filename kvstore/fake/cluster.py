@@ -51,8 +51,9 @@ class StrictCluster:
         by a server alone, or None for all others. O(keys)."""
         if mode == SCRIPT:
             self._check_in_script(command, argv)
-        elif command.name == "EXEC" and session.in_multi:
-            self._check_transaction(session)
+        elif command.name == "EXEC":
+            if session.in_multi and not session.tx_aborted:
+                self._check_transaction(session)
         elif mode != EXECUTING and len(set(map(slot_of, _keys_of(command, argv)))) > 1:
             raise CommandRejected(_CROSS_SLOT)
         if mode == MULTI and command.name not in RUN_IN_MULTI:

@@ -27,8 +27,8 @@ class FakeDisk:
         self._hub = hub
         self._saved_ms = hub.started_ms
         self._saved_changes = 0
-        self._saves = self._rewrites = self._failed_rewrites = 0
-        self._bgsave_ok = True
+        self._saves = self._rewrites = 0
+        self._bgsave_ok = self._rewrite_ok = True
         self._bgsaved = False
         hub.persistence = self
         for name in ("save", "stop-writes-on-bgsave-error"):
@@ -59,33 +59,23 @@ class FakeDisk:
 
     def start_save(self, schedule: bool = False) -> str:
         """BGSAVE, which is over at once; that it failed is not told to who asks."""
-        if self._hub.ctx.units:
-            self._hub.call_at(0, self._bgsave)
-            return "Background saving scheduled"
-        self._bgsave()
-        return "Background saving started"
-
-    def _bgsave(self) -> None:
         self._bgsave_ok, self._bgsaved = self._write(), True
         self._tell_refusal()
+        return f"Background saving {self._begun()}"
+
+    def _begun(self) -> str:
+        """What a server says of a job: one asked for in a transaction begins after it."""
+        return "scheduled" if self._hub.ctx.units else "started"
 
     def start_rewrite(self) -> str:
         """BGREWRITEAOF, over at once. Raises ResponseError when the disk is full."""
-        if self._hub.ctx.units:
-            self._hub.call_at(0, self._rewrite)
-            return "Background append only file rewriting scheduled"
-        self._rewrite()
-        if self.full:
+        self._rewrite_ok = not self.full
+        self._rewrites += self._rewrite_ok
+        if self.full and not self._hub.ctx.units:
             raise err(
                 "Can't execute an AOF background rewriting. Please check the server logs for more information."
             )
-        return "Background append only file rewriting started"
-
-    def _rewrite(self) -> None:
-        if self.full:
-            self._failed_rewrites += 1
-        else:
-            self._rewrites, self._failed_rewrites = self._rewrites + 1, 0
+        return f"Background append only file rewriting {self._begun()}"
 
     def last_save_ms(self) -> int:
         """When the last snapshot was written; the start counts."""
@@ -101,9 +91,8 @@ class FakeDisk:
             "rdb_saves": self._saves,
             "aof_enabled": int(self.aof_enabled),
             "aof_last_rewrite_time_sec": 0 if self._rewrites else -1,
-            "aof_last_bgrewrite_status": "err" if self._failed_rewrites else "ok",
+            "aof_last_bgrewrite_status": "ok" if self._rewrite_ok else "err",
             "aof_rewrites": self._rewrites,
-            "aof_rewrites_consecutive_failures": self._failed_rewrites,
         }
         for name, value in fields_without_files(self._hub):
             yield name, known.get(name, value)
