@@ -479,7 +479,8 @@ def test_a_pool_gives_each_thread_a_connection(client: Any, threads: ThreadPoolE
 def test_a_closed_client_can_be_used_again(target: Target) -> None:
     with target.unowned(client_name="closing") as client:
         client.set("a", 1)
-    assert "closing" not in {entry["name"] for entry in target.client().client_list()}
+    if VERSION > (5, 0):  # which lets its pool go on
+        wait_until(lambda: "closing" not in {entry["name"] for entry in target.client().client_list()})
     assert client.get("a") == b"1"
     client.close()
     client.close()
@@ -695,8 +696,8 @@ def test_errors_have_the_librarys_classes(client: Any) -> None:
         client.execute_command("NOSUCH")
     with pytest.raises(errors.ResponseError, match=r"^wrong number of arguments for 'get' command"):
         client.execute_command("GET")
-    with pytest.raises((errors.DataError, errors.ResponseError)):  # versions differ in who finds it
-        client.set("a", 1, ex=1, px=1)
+    with pytest.raises(errors.DataError, match="ZADD requires at least one element"):
+        client.zadd("z", {})
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------
