@@ -146,6 +146,24 @@ def test_addresses_may_have_servers_of_their_own() -> None:
             assert FakeRedis(server=server).get("came to") == url.encode()
 
 
+def test_sentinels_find_each_service_by_its_name() -> None:
+    from redis.sentinel import Sentinel
+
+    queue = FakeServer()
+    with patched(servers={"queue": queue}) as rest:
+        sentinel = Sentinel([("127.0.0.1", 1)], sentinel_kwargs={"retry": None})
+        sentinel.master_for("cache", db=1).set("k", "cache")
+        assert sentinel.slave_for("cache", db=1).get("k") == b"cache"
+        assert FakeRedis(server=rest, db=1).get("k") == b"cache"
+        sentinel.master_for("queue").set("k", "queue")
+        assert FakeRedis(server=queue).get("k") == b"queue"
+        asentinel = aredis.Sentinel([("127.0.0.1", 1)])
+        assert asyncio.run(asentinel.master_for("queue").get("k")) == b"queue"
+        assert asyncio.run(asentinel.slave_for("queue").get("k")) == b"queue"
+    with pytest.raises(redis.ConnectionError):
+        sentinel.master_for("queue").get("k")
+
+
 def test_an_address_may_be_left_alone(kvstore_server: Server) -> None:
     client = Redis(unix_socket_path=kvstore_server.unix)
     with patched(servers={kvstore_server.unix: None}):
@@ -239,6 +257,11 @@ def test_a_patch_leaves_nothing_behind() -> None:
         for base in (redis.connection.AbstractConnection, aredis.connection.AbstractConnection)
         for name in module._ENTRANCES
     }
+    methods |= {
+        (sentinel, name): vars(sentinel)[name]
+        for sentinel in (redis.Sentinel, aredis.Sentinel)
+        for name in ("discover_master", "discover_slaves")
+    }
     client, aclient = Redis(**NOWHERE), aredis.Redis(**NOWHERE)
     with pytest.raises(KeyError), patched() as server:
         client.ping()
@@ -321,3 +344,15 @@ def test_unittest_enters_it_as_a_context() -> None:
     assert (result.testsRun, result.failures, result.errors) == (1, [], [])
     with pytest.raises(redis.ConnectionError):
         Redis(**NOWHERE).ping()
+
+
+def test_clients_of_valkey_are_patched_as_well() -> None:
+    valkey = pytest.importorskip("valkey")
+    client = valkey.Valkey("127.0.0.1", 1, password="secret")
+    with patched() as server:
+        client.set("k", "v")
+        assert Redis(**NOWHERE).get("k") == b"v"
+        assert asyncio.run(valkey.asyncio.from_url("valkeys://nowhere.invalid").get("k")) == b"v"
+        assert FakeRedis(server=server).get("k") == b"v"
+    with pytest.raises(valkey.ConnectionError):
+        client.get("k")

@@ -188,6 +188,26 @@ def test_an_ini_option_patches_every_test_that_is_not_marked(pytester: pytest.Py
     ).assert_outcomes(passed=5)
 
 
+def test_doctests_are_patched_too(pytester: pytest.Pytester) -> None:
+    run(
+        pytester,
+        '''
+        def double(key):
+            """
+            >>> import app
+            >>> app.client.set("n", 2)
+            True
+            >>> double("n")
+            4
+            """
+            import app
+            return app.client.incrby(key, int(app.client.get(key)))
+        ''',
+        "--doctest-modules",
+        ini="kvstore_patch_redis = true\n",
+    ).assert_outcomes(passed=1)
+
+
 SERVER = """
 import asyncio, os, threading
 import pytest, redis

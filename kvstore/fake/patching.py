@@ -58,7 +58,8 @@ class patched:
 
     ``server``: the one to talk to, by default a new one. All addresses lead to it, and databases are told apart by
     their number. ``servers``: those of single addresses (``"cache.example:6379"``, a path of a socket, or a
-    URL), where the code under test talks to several; None: what really is there. A server on which nobody was given a password
+    URL), where the code under test talks to several; None: what really is there. A service of sentinels has its name
+    for an address. A server on which nobody was given a password
     takes any that a client is configured with. Patches may be nested; the inner one counts. O(connections adopted).
 
     Raises ImportError where neither library is installed, ValueError for an address that is none, TypeError as
@@ -227,31 +228,59 @@ def _give_handlers(old: Any, new: Any) -> None:
 
 
 def _change_libraries() -> None:
-    """Have all uses of connections begin here. Raises ImportError."""
+    """Have all uses of connections begin here, and sentinels find what they look for. Raises ImportError."""
     found = [name for name in LIBRARIES if find_spec(name)]
     if not found:
         raise ImportError("patching needs redis-py or valkey-py: pip install 'kvstore[redis]'")
     for name in found:
         for line_class, base in _connection_classes(import_module(name)):
             for entrance in _ENTRANCES:
-                original = vars(base).get(entrance)
-                if original is not None:
-                    _originals.append((base, entrance, original))
-                    setattr(base, entrance, _entrance(original, line_class))
+                if entrance in vars(base):
+                    _replace(base, entrance, _entrance(vars(base)[entrance], line_class))
+        for inner, master, replicas in (
+            ("sentinel", _find_master, _find_replicas),
+            ("asyncio.sentinel", _afind_master, _afind_replicas),
+        ):
+            sentinel = import_module(f"{name}.{inner}").Sentinel
+            _replace(sentinel, "discover_master", master)
+            _replace(sentinel, "discover_slaves", replicas)
+
+
+def _replace(cls: type, name: str, method: Any) -> None:
+    _originals.append((cls, name, vars(cls)[name]))
+    setattr(cls, name, method)
 
 
 def _restore_libraries() -> None:
     while _originals:
-        base, entrance, original = _originals.pop()
-        setattr(base, entrance, original)
+        cls, name, original = _originals.pop()
+        setattr(cls, name, original)
+
+
+# A service of sentinels is found at its own name.
+
+
+def _find_master(sentinel: Any, service_name: str) -> tuple[str, int]:
+    return service_name, _DEFAULT_PORT
+
+
+def _find_replicas(sentinel: Any, service_name: str) -> list[tuple[str, int]]:
+    return [(service_name, _DEFAULT_PORT)]
+
+
+async def _afind_master(sentinel: Any, service_name: str) -> tuple[str, int]:
+    return service_name, _DEFAULT_PORT
+
+
+async def _afind_replicas(sentinel: Any, service_name: str) -> list[tuple[str, int]]:
+    return [(service_name, _DEFAULT_PORT)]
 
 
 def _entrance(original: Any, line_class: Callable[[type], type]) -> Any:
     """A method that adopts first what has no line."""
     from kvstore.fake.sync import WordPacking
 
-    name = original.__name__
-    sends = name == "send_command"  # which a connection with a line has a way of its own for
+    sends = original.__name__ == "send_command"  # which a connection with a line has a way of its own for
 
     @functools.wraps(original)
     def enter(self: Any, *args: Any, **kwargs: Any) -> Any:
