@@ -120,7 +120,7 @@ class FakeServer(Exchange):
         return shared_store(self, 0)
 
     @property
-    def text_store(self) -> Store:
+    def text_store(self) -> Any:
         """The same with str for bytes: ``assert server.text_store.get("greeting") == "hello"``. O(1)."""
         from kvstore.fake.shared_store import shared_store
 
