@@ -29,6 +29,8 @@ _MARKERS = {
     "fake_redis_server(**keywords)": "keywords of kvstore.fake.FakeServer for the fixture of that name",
     "fake_redis(**keywords)": "keywords of redis.Redis for the fixture of that name (decode_responses=True)",
     "fake_async_redis(**keywords)": "keywords of redis.asyncio.Redis for the fixture of that name",
+    "fake_valkey(**keywords)": "keywords of valkey.Valkey for the fixture of that name",
+    "fake_async_valkey(**keywords)": "keywords of valkey.asyncio.Valkey for the fixture of that name",
     "kvstore_server(**directives)": "directives of the server of the fixture of that name (maxmemory='1mb')",
     "real_redis": "a test for which kvstore_patch_redis does not hold",
 }
@@ -69,18 +71,19 @@ def _keywords(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
     return found
 
 
-def _fake_client(request: pytest.FixtureRequest, client: str, server: FakeServer) -> Any:
-    """A client of this class for the fixture; a failure that says what to install without redis-py."""
+def _fake_client(request: pytest.FixtureRequest, server: FakeServer, client: str) -> Any:
+    """A client of this class for the fixture; a failure that says what to install without its library."""
     import kvstore.fake
 
+    name = str(request.fixturename)
     try:
         cls = getattr(kvstore.fake, client)
     except ImportError as error:
-        name = request.fixturename
-        pytest.fail(
-            f"the fixture {name} needs redis-py: pip install 'kvstore[redis]' ({error})", pytrace=False
+        what = (
+            "valkey-py: pip install valkey" if "valkey" in name else "redis-py: pip install 'kvstore[redis]'"
         )
-    return cls(server=server, **_keywords(request, str(request.fixturename)))
+        pytest.fail(f"the fixture {name} needs {what} ({error})", pytrace=False)
+    return cls(server=server, **_keywords(request, name))
 
 
 # -- fakes -------------------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ def fake_redis(request: pytest.FixtureRequest, fake_redis_server: FakeServer) ->
 
     ``@pytest.mark.fake_redis(decode_responses=True)`` gives it keywords of ``redis.Redis``.
     """
-    client = _fake_client(request, "FakeRedis", fake_redis_server)
+    client = _fake_client(request, fake_redis_server, "FakeRedis")
     yield client
     client.close()
 
@@ -118,8 +121,22 @@ def fake_async_redis(request: pytest.FixtureRequest, fake_redis_server: FakeServ
     It belongs to no event loop: use it under pytest-asyncio, anyio's plugin or ``asyncio.run``. The server closes
     its connections after the test, so there is nothing to await.
     """
-    client: FakeAsyncRedis = _fake_client(request, "FakeAsyncRedis", fake_redis_server)
+    client: FakeAsyncRedis = _fake_client(request, fake_redis_server, "FakeAsyncRedis")
     return client
+
+
+@pytest.fixture
+def fake_valkey(request: pytest.FixtureRequest, fake_redis_server: FakeServer) -> Iterator[Any]:
+    """As ``fake_redis``, a ``valkey.Valkey`` of valkey-py."""
+    client = _fake_client(request, fake_redis_server, "FakeValkey")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def fake_async_valkey(request: pytest.FixtureRequest, fake_redis_server: FakeServer) -> Any:
+    """As ``fake_async_redis``, a ``valkey.asyncio.Valkey`` of valkey-py."""
+    return _fake_client(request, fake_redis_server, "FakeAsyncValkey")
 
 
 @pytest.fixture

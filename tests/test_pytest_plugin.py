@@ -273,15 +273,35 @@ def test_without_redis_py_only_its_fixtures_fail_and_say_what_to_do(pytester: py
         """
         def test_client(fake_redis): pass
         def test_async_client(fake_async_redis): pass
+        def test_valkey(fake_valkey): pass
+        def test_async_valkey(fake_async_valkey): pass
         def test_patch(patch_redis): pass
         def test_server(kvstore_server, fake_redis_server):
             assert kvstore_server.call(lambda store: store.set("k", "v"))
             assert fake_redis_server.clock.now_ms() > 0
         """,
     )
-    result.assert_outcomes(passed=1, errors=3)
+    result.assert_outcomes(passed=1, errors=5)
     for name in ("fake_redis", "fake_async_redis", "patch_redis"):
         result.stdout.fnmatch_lines([f"*fixture {name}*pip install 'kvstore[[]redis]'*"])
+    for name in ("fake_valkey", "fake_async_valkey"):
+        result.stdout.fnmatch_lines([f"*fixture {name}*pip install valkey*"])
+
+
+def test_clients_of_valkey_have_fixtures_too(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("valkey")
+    run(
+        pytester,
+        """
+        import asyncio
+        import pytest
+
+        @pytest.mark.fake_valkey(decode_responses=True)
+        def test_shared(fake_valkey, fake_async_valkey, fake_redis_server):
+            asyncio.run(fake_async_valkey.set("k", "v"))
+            assert fake_valkey.get("k") == fake_redis_server.text_store.get("k") == "v"
+        """,
+    ).assert_outcomes(passed=1)
 
 
 def test_a_thread_that_waits_at_the_end_of_a_test_is_let_go(pytester: pytest.Pytester) -> None:
