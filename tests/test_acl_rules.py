@@ -110,6 +110,10 @@ def test_random_rules_make_the_users_of_real_servers(rivals: list[Server], heavy
     for _ in range(8000 if heavy else 400):
         name, rules = rng.choice(NAMES), random_rules(rng)
         replies = ask(clients, "ACL", "SETUSER", name, *rules)
+        if replies[1] != replies[2] and b"(" in replies[1]:  # 7.0 lets some brackets within brackets pass
+            assert replies[0] == replies[1], (rules, replies)
+            ask(clients, "ACL", "DELUSER", name)
+            continue
         assert replies[0] == replies[1] == replies[2], (rules, replies)
         accepted += replies[0] == b"+OK\r\n"
         ours, valkeys, _ = ask(clients, "ACL", "LIST")

@@ -12,7 +12,7 @@ Costs: a check is a set lookup, and for each key and channel one match a pattern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Final
 
@@ -132,7 +132,7 @@ class Selector:
             self._add_narrowed(lower[1:], lookup)
         elif lower.startswith((b"+", b"-")):
             command = _known(lookup(lower[1:]))
-            self._permit(command, lower.startswith(b"+"))
+            self._permit([command], lower.startswith(b"+"))
             self._note_rule(lower[:1], command.full_name.encode())
         else:
             raise RuleError(_SYNTAX)
@@ -171,9 +171,8 @@ class Selector:
         name = rule[2:].decode("latin-1")
         if name not in CATEGORIES:
             raise RuleError(_UNKNOWN, unknown=True)
-        for command in every_command():
-            if name in command.categories:
-                self._permit(command, rule.startswith(b"+"))
+        found = [command for command in every_command() if name in command.categories]
+        self._permit(found, rule.startswith(b"+"))
         self._note_rule(rule[:1], rule[1:])
 
     def _add_narrowed(self, name: bytes, lookup: Lookup) -> None:
@@ -185,18 +184,18 @@ class Selector:
         if not tail or has_space(tail):
             raise RuleError(_SYNTAX)
         if command.subcommands:
-            self._permit(_known(lookup(name)), True)
+            self._permit([_known(lookup(name))], True)
         elif command not in self.commands:
             self.first_args[command] = (*self.first_args.get(command, ()), tail)
         self._note_rule(b"+", name)
 
-    def _permit(self, command: Command, allowed: bool) -> None:
-        """Allow or refuse a command with all its subcommands."""
-        family = {command, *command.subcommands.values()}
-        self.commands = self.commands | family if allowed else self.commands - family
+    def _permit(self, commands: Iterable[Command], allowed: bool) -> None:
+        """Allow or refuse commands with all their subcommands."""
+        chosen = {each for command in commands for each in (command, *command.subcommands.values())}
+        self.commands = self.commands | chosen if allowed else self.commands - chosen
         self.all_commands = self.all_commands and allowed
-        for each in family:
-            self.first_args.pop(each, None)
+        for command in self.first_args.keys() & chosen:
+            del self.first_args[command]
 
     def _note_rule(self, sign: bytes, name: bytes) -> None:
         """Keep the rule in words, without earlier ones that it makes void."""
@@ -291,9 +290,29 @@ class Keys:
     @property
     def found(self) -> list[tuple[int, int]]:
         """(index, READ and WRITE) of each key; none where the words are wrong, which the command will tell."""
-        if self._found is None:
-            self._found = [(at, _needed(flags)) for at, flags in find_keys(self._command, self._argv) or ()]
-        return self._found
+        found = self._found
+        if found is None:
+            command, argv = self._command, self._argv
+            if command.arity_ok(len(argv)):  # scripts may ask about fewer words
+                found = _fixed_keys(command)
+            if found is None:
+                found = [(at, _needed(flags)) for at, flags in find_keys(command, argv) or ()]
+            self._found = found
+        return found
+
+
+@cache
+def _fixed_keys(command: Command) -> list[tuple[int, int]] | None:
+    """The keys of a command that has them at the same places whatever its words; most have one key."""
+    if command.getkeys is not None or command.name == "SET":  # which reads its key if told so
+        return None
+    found: list[tuple[int, int]] = []
+    for spec in command.keys:
+        last = spec.find[1]
+        if not isinstance(spec.begin, int) or spec.find[0] != "range" or last < 0 or "NOT_KEY" in spec.flags:
+            return None
+        found += [(at, _needed(spec.flags)) for at in range(spec.begin, spec.begin + last + 1, spec.find[2])]
+    return found if all(at < abs(command.arity) for at, _ in found) else None
 
 
 @cache

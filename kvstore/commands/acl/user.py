@@ -142,8 +142,7 @@ class User:
     def refusal(self, command: Command, argv: Argv) -> Refusal | None:
         """Why the user may not make a request, None where it may. O(selectors * keys * patterns).
 
-        The words have a number that the command takes. Where each selector refuses something else, it is
-        the last key or channel that none of them allowed.
+        Where each selector refuses something else, it is the last key or channel that one of them did not allow.
         """
         keys = Keys(command, argv)
         worst: Refusal = (0, 0)
