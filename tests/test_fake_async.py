@@ -266,6 +266,7 @@ async def test_a_cancelled_wait_for_a_message_loses_none(target: Target, client:
             assert (await pubsub.get_message(timeout=PATIENCE))["data"] == b"%d" % number
 
 
+@pytest.mark.skipif(VERSION < (6, 0), reason="earlier versions raise what they do not retry by themselves")
 @in_loop
 async def test_a_dropped_subscriber_subscribes_anew(target: Target, client: Any) -> None:
     async with client.pubsub() as pubsub:

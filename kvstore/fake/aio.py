@@ -72,12 +72,11 @@ class AsyncLineParser(Shaping):
         self: Any, disable_decoding: bool = False, push_request: bool | None = False
     ) -> Any:
         """The next reply; what the server pushes goes to its handler. Raises TimeoutError."""
-        connection = self.connection
         shape = (self.raw if disable_decoding else self.shaper).shape
         while True:
             tree = await self._next()
             response = shape(tree)
-            if tree.__class__ is Push and connection.protocol in (3, "3"):
+            if tree.__class__ is Push and self.hands_on:
                 response = self.handle_push(response)
                 if inspect.isawaitable(response):
                     response = await response

@@ -5,6 +5,7 @@ Must not know: stores, servers.
 
 from __future__ import annotations
 
+import inspect
 import socket
 from collections.abc import Callable
 from functools import cache
@@ -50,6 +51,22 @@ def habits(library: ModuleType, pushes: bool) -> Habits:
         parser.on_connect(SimpleNamespace(_sock=ours, socket_timeout=5, encoder=encoder))
         theirs.sendall(b"~1\r\n+a\r\n(1\r\n")
         return Habits(type(parser.read_response()), isinstance(parser.read_response(), int), as_push)
+
+
+@cache
+def has_push_handlers(library: ModuleType) -> bool:
+    """Whether the library's parser hands pushes to handlers; parsers on hiredis do since redis-py 6, and give them
+    like replies before."""
+    default = import_module(f"{library.__name__}.connection").DefaultParser
+    return "RESP" in default.__name__ or hasattr(default, "handle_push_response")
+
+
+@cache
+def push_arguments(parser: type) -> tuple[Any, ...]:
+    """What a parser's own handler of pushes takes beside the push: nothing or, in some versions, whether to leave
+    it as bytes, and that nothing more is to be read."""
+    handler = getattr(parser, "handle_push_response", None)
+    return (False, True) if handler and "push_request" in inspect.signature(handler).parameters else ()
 
 
 @cache

@@ -16,7 +16,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kvstore.fake.library import CLOSED, decoder, driver_info, habits, server_of
+from kvstore.fake.library import (
+    CLOSED,
+    decoder,
+    driver_info,
+    habits,
+    has_push_handlers,
+    push_arguments,
+    server_of,
+)
 from kvstore.fake.replies import Shaper
 from kvstore.fake.words import Pack, words_in, words_of
 from kvstore.resp import Push
@@ -35,12 +43,15 @@ class Shaping:
     library: ModuleType
     line: Line | None = None
     connection: Any = None
+    hands_on = False  # whether handlers take what is pushed
 
     def follow(self: Any, connection: Any, line: Line) -> None:
         """Read from this line, for this connection."""
         self.line, self.connection = line, connection
         encoder = self.encoder = connection.encoder
-        known = habits(self.library, connection.protocol in (3, "3"))
+        pushes = connection.protocol in (3, "3")
+        self.hands_on = pushes and has_push_handlers(self.library)
+        known = habits(self.library, pushes)
         self.raw = self.shaper = Shaper(self.parse_error, None, *known)
         if encoder.decode_responses:
             self.shaper = Shaper(self.parse_error, decoder(encoder), *known)
@@ -51,7 +62,7 @@ class Shaping:
     def handle_push(self: Any, response: Any) -> Any:
         if hasattr(self, "push_handler_func"):  # redis-py 5.0
             return self.push_handler_func(response)
-        return self.handle_push_response(response)
+        return self.handle_push_response(response, *push_arguments(self.__class__))
 
 
 class LineParser(Shaping):
@@ -89,7 +100,7 @@ class LineParser(Shaping):
         while True:
             tree = self._next(timeout)
             response = shape(tree)
-            if tree.__class__ is Push and self.connection.protocol in (3, "3"):
+            if tree.__class__ is Push and self.hands_on:
                 response = self.handle_push(response)
                 if push_request:
                     return response
