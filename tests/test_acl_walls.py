@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import TREE2
 from kvstore.commands.session import Session
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.resp import ErrorReply
+from tests import servers
+from tests.conftest import require
 from tests.differential.grammar import families, load
 from tests.seeds import new_seed
 
@@ -138,3 +142,44 @@ def test_write_permission_alone_reads_nothing(heavy: bool) -> None:
                 assert "mark" not in repr(reply), (argv, reply)
         session.close()
     assert written > 50
+
+
+RULES = [
+    ["+@all", "%R~*"],
+    ["+@all", "-@dangerous", "~a*", "~b*", "(+@read %R~*)"],
+    ["+@write", "+multi", "+exec", "+eval", "~*", "(+@read ~a* %R~c*)"],
+    ["+@fast", "+@transaction", "%W~*", "%R~k*"],
+]
+FAMILIES = ("generic", "hashes", "lists", "sets", "strings", "tx", "zsets")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_and_wrong_requests_are_refused_as_on_a_real_server(family: str, heavy: bool) -> None:
+    require("valkey")
+    rng = random.Random(new_seed())
+    grammar = load(family)
+    refused = 0
+    with servers.running("kvstore") as ours, servers.running("valkey") as theirs:
+        for rules in RULES:
+            clients = [ours.client(), theirs.client()]
+            for client in clients:
+                client.call("ACL", "SETUSER", "ann", "reset", "on", "nopass", *rules)
+                client.call("AUTH", "ann", "x")
+            for _ in range(3000 if heavy else 60):
+                for step in grammar.group(rng):
+                    argv = garbled(rng, list(step.argv))
+                    if argv[0].startswith((b"@", b"B", b"b")) or argv[0].upper() in (
+                        b"WAIT",
+                        b"RESET",
+                        b"QUIT",
+                    ):
+                        continue  # what blocks, and what leaves the user
+                    for client in clients:
+                        client.send(*argv)
+                    got, wanted = (client.read_reply_bytes() for client in clients)
+                    if got.startswith(b"-NOPERM") or wanted.startswith(b"-NOPERM"):
+                        refused += 1
+                        assert got == wanted, (rules, argv)
+            for client in clients:
+                client.close()
+    assert refused > 20
