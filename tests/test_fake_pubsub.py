@@ -278,3 +278,18 @@ def test_many_messages_come_in_order(client: Any, pubsub: Any, threads: ThreadPo
     publishing = threads.submit(lambda: [client.publish("a", number) for number in range(500)])
     assert [int(one["data"]) for one in heard(pubsub, 500)] == list(range(500))
     assert publishing.result(PATIENCE) == [1] * 500
+
+
+def test_a_timed_wait_that_another_thread_disconnects_ends_with_a_connection_error(
+    threads: ThreadPoolExecutor,
+) -> None:
+    target = Target()
+    pubsub = target.client(retry=None).pubsub()
+    pubsub.subscribe("news")
+    heard(pubsub)
+    line = pubsub.connection._sock
+    waiting = threads.submit(pubsub.get_message, timeout=PATIENCE)
+    wait_until(lambda: line._wakers)
+    pubsub.connection.disconnect()
+    with pytest.raises(errors.ConnectionError):
+        waiting.result(PATIENCE)

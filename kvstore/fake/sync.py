@@ -85,7 +85,8 @@ class LineParser(Shaping):
 
     def has_read(self: Any) -> bool:
         """Whether there is a reply, where there is one or the end. Raises the library's ConnectionError at the end."""
-        if self.line.out:
+        line = self.line  # another thread may have disconnected meanwhile
+        if line is not None and line.out:
             return True
         raise self.library.ConnectionError(CLOSED)
 
