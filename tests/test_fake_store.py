@@ -99,7 +99,7 @@ def test_commands_and_scripts_run_by_the_store(server: FakeServer, client: Any) 
 
 
 def test_messages_pass_between_the_store_and_clients(server: FakeServer, client: Any) -> None:
-    mine = server.store.pubsub(ignore_subscribe_messages=True)
+    mine: Any = server.store.pubsub(ignore_subscribe_messages=True)
     theirs = client.pubsub(ignore_subscribe_messages=True)
     for subscriber in (mine, theirs):
         subscriber.subscribe("news")
