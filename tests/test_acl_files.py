@@ -211,6 +211,18 @@ def test_user_lines_make_users_and_go_before_requirepass() -> None:
     )
 
 
+def test_an_aclfile_goes_before_requirepass_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "users.acl"
+    for text, nopass in ((b"user ann on\n", True), (b"user default on >b ~* &* +@all\n", False)):
+        path.write_bytes(text)
+        caplog.clear()
+        hub = hub_with(b"requirepass a\naclfile %b\n" % os.fsencode(path))
+        assert hub.users.default.nopass == nopass
+        assert ("requirepass is void" in caplog.text) == nopass
+
+
 def test_channels_of_new_users_follow_acl_pubsub_default() -> None:
     hub = hub_with(b"acl-pubsub-default allchannels\nuser ann on (+get)\n")
     hub.users.set_user("bob", "reset")

@@ -106,14 +106,20 @@ class Users:
         raws = [_raw(name) for name in names]
         if DEFAULT in raws:
             raise err("The 'default' user cannot be removed")
-        gone = [user for raw in raws if (user := self._users.pop(raw, None)) is not None]
+        gone = [user for raw in dict.fromkeys(raws) if (user := self._users.get(raw)) is not None]
+        self._remove(gone)
+        self._changed()
+        return len(gone)
+
+    def _remove(self, users: list[User]) -> None:
+        """Forget users; who is logged in as one is disconnected."""
+        for user in users:
+            del self._users[user.name]
         for session in list(self._hub.sessions.values()):
-            if session.user in gone:
+            if session.user in users:
                 session.user = self.default
                 session.authenticated = False
                 session.kill()
-        self._changed()
-        return len(gone)
 
     def set_default_password(self, password: bytes) -> None:
         """requirepass: the one password of the default user; none where it is empty."""
@@ -214,6 +220,10 @@ class Users:
             except ResponseError as error:
                 text = str(error).removeprefix("ERR ")
                 raise ConfigError(f"Aborting startup because of ACL errors: {text}") from None
+            if config["requirepass"] and self.default.nopass:
+                log.warning(
+                    "requirepass is void, as the aclfile goes before it and gives the default user no password"
+                )
             return
         named: set[bytes] = set()
         for line in lines:
@@ -263,14 +273,7 @@ class Users:
             raise err(_NO_FILE)
         users = read_users(self._file, self.new_user, self.apply)
         default = users.pop(DEFAULT, None) or User.almighty(DEFAULT)
-        gone = [user for name, user in self._users.items() if name not in users and name != DEFAULT]
-        for session in list(self._hub.sessions.values()):
-            if session.user in gone:
-                session.user = self.default
-                session.authenticated = False
-                session.kill()
-        for user in gone:
-            del self._users[user.name]
+        self._remove([user for name, user in self._users.items() if name not in users and name != DEFAULT])
         self._replace(self.default, default)
         for name, user in users.items():
             known = self._users.setdefault(name, user)
