@@ -464,3 +464,17 @@ def test_nothing_looks_at_commands_while_nothing_is_arranged(server: FakeServer,
         assert server.hub.guard is not None
         setattr(server, name, 0)
         assert server.hub.guard is None
+
+
+def test_the_authors_own_look_at_the_data_meets_no_fault(server: FakeServer, client: Any) -> None:
+    server.fail(None, LOADING)
+    server.latency = 30
+    server.read_only = True
+    store = server.store
+    assert store.set("k", "v")
+    assert store.get("k") == b"v"
+    assert store.eval("return redis.call('incr', 'n')", 0) == 1
+    server.heal()
+    server.latency = 0
+    assert client.get("k") == b"v"
+    assert server.commands == [("GET", "k")]
