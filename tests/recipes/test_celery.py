@@ -3,6 +3,8 @@
 Celery's broker wants the file descriptor of a real socket, so this takes kvstore_server and not a fake.
 """
 
+import gc
+
 import pytest
 from celery import Celery, chord, shared_task
 from celery.contrib.testing.worker import start_worker
@@ -35,6 +37,7 @@ def create_app(url):
 def worker(kvstore_server):
     with create_app(kvstore_server.tcp_url) as app, start_worker(app, perform_ping_check=False) as worker:
         yield worker
+        gc.collect()  # results that were dropped unsubscribe, and the server is still there
 
 
 def test_a_task_is_run_by_the_worker(worker, kvstore_server):
