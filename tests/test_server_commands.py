@@ -16,7 +16,7 @@ from tests.servers import Server
 
 PLAYS = {
     "roles and replicas": """
-        a. ROLE
+        a~ ROLE
         a> ROLE x
         a> REPLICAOF NO ONE
         a> SLAVEOF no one
@@ -327,6 +327,13 @@ def logged(server: Server, *commands: tuple[str, ...], after: str = "RESET") -> 
         assert micros >= 0
         assert (address, name) == (f"{server.unix}:0", "bob")
     return [entry[3] for entry in reversed(entries)]
+
+
+def test_a_server_is_a_master_without_replicas(any_server: Server) -> None:
+    with any_server.client() as client:
+        role, offset, replicas = parse(client.call("ROLE")).items or ()
+    assert role.text == b"master" and replicas.items == ()
+    assert int(offset.text) >= 0  # of a real server by what was written before
 
 
 def test_slow_commands_are_kept_as_on_a_real_server(kvstore_server: Server, valkey_server: Server) -> None:
