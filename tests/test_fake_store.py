@@ -280,30 +280,58 @@ def test_a_name_is_one_server_whoever_asks_first() -> None:
     assert len({each.result() for each in [Running(ask) for _ in range(8)]}) == 1
 
 
+def lost_clients(server: FakeServer) -> list[Any]:
+    """Clients that only a collection of garbage frees: subscribed to everything, with a watched key."""
+    found = []
+    for _ in range(3):
+        lost: Any = FakeRedis(server=server)
+        subscriber = lost.pubsub()
+        subscriber.psubscribe("*")
+        pipe = server.store.pipeline()
+        pipe.watch("k")
+        lost.ring = [lost, subscriber, pipe]
+        found.append(lost)
+    return found
+
+
+def by_a_command(server: FakeServer, client: Any) -> None:
+    client.set("k", 1)
+
+
+def by_the_store(server: FakeServer, client: Any) -> None:
+    server.store.publish("news", "x")
+    server.store.set("k", 1)
+
+
+def by_the_clock(server: FakeServer, client: Any) -> None:
+    server.clock.advance(2)
+
+
+@pytest.mark.parametrize("act", [by_a_command, by_the_store, by_the_clock])
 def test_a_client_that_is_collected_as_garbage_in_the_middle_of_anything_frees_its_session(
-    server: FakeServer, client: Any
+    server: FakeServer, client: Any, act: Callable[[FakeServer, Any], None]
 ) -> None:
-    """Collections run whenever a few objects were made, so in the midst of commands, drains and timers."""
+    """The collection begins after one more new object in each round, until it would come after the action."""
     client.config_set("notify-keyspace-events", "KEA")
     before = gc.get_threshold()
-    gc.set_threshold(7, 1, 1)
+    gc.collect()
+    gc.disable()
     try:
-        for number in range(60):
-            lost: Any = FakeRedis(server=server)
-            subscriber = lost.pubsub()
-            subscriber.psubscribe("*")
-            pipe = server.store.pipeline()
-            pipe.watch("k")
-            lost.loop = [lost, subscriber, pipe]  # only a collection frees it
-            del lost, subscriber, pipe
-            client.set("k", number, px=5)
-            server.clock.advance(ms=10)
-            server.store.rpush("l", number)
-            client.publish("news", number)
+        for objects in range(1, 120):
+            client.set("k", objects, px=5)
+            client.rpush("l", objects)
+            lost = lost_clients(server)
+            gc.collect(0)  # nothing of it is young any more, so the count begins anew
+            del lost
+            gc.set_threshold(objects, 0, 1_000_000)
+            gc.enable()
+            act(server, client)
+            gc.disable()
+            gc.collect(1)
+            assert len(server.lines) == 1  # and of sessions, the one of the store's own commands
+            assert len([each for each in client.client_list() if each["addr"] != "?:0"]) == 1
+            assert client.pubsub_numpat() == 0 and server.hub.watched_keys == 0
     finally:
         gc.set_threshold(*before)
-    gc.collect()
-    assert len(client.client_list()) == 1
-    assert client.pubsub_numpat() == 0 and server.hub.watched_keys == 0
-    assert client.llen("l") == 60
-    assert len(server.lines) == 1
+        gc.enable()
+    assert client.llen("l") == 119

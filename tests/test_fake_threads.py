@@ -329,9 +329,10 @@ def test_nobody_who_waits_looks_again_and_again(
     """A waiting client wakes when it is served, or when something is due: a frozen clock makes nothing due."""
     if frozen:
         server.freeze_time()
-        client.set("k", 1, px=2)  # which is not due however long one waits
+        server.delay("PING", 0.002)  # whose reply is not due however long one waits
+        new_client(server).connection_pool.get_connection().send_command("PING")
     mine = new_client(server)
-    mine.ping()
+    mine.get("k")
     counting = Counting(monkeypatch)
     waiting = Running(lambda: mine.blpop("queue", 0))
     until_blocked(server)
