@@ -162,8 +162,7 @@ class Files:
         try:
             self.save_to(self.settings.rdb_path)
         except (StoreError, OSError) as error:
-            log.warning("%s", error)
-            self._end_save(False)
+            log.warning("%s", error)  # to nobody but the client: what INFO and refusals tell is of BGSAVE
             raise ResponseError("ERR") from error  # as the servers word it
         self._job_changes = self._changes()
         self._end_save(True)

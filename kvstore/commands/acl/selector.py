@@ -63,6 +63,12 @@ def every_command() -> Iterator[Command]:
         yield from command.subcommands.values()
 
 
+@cache
+def _all_commands() -> frozenset[Command]:
+    """The same, as one set for all who may run them; asked for once the table is whole."""
+    return frozenset(every_command())
+
+
 class Selector:
     """What one part of a user's rules allows. Nothing, at first."""
 
@@ -139,7 +145,7 @@ class Selector:
 
     def _reset_commands(self, allowed: bool) -> None:
         self.all_commands = self.future = allowed
-        self.commands = frozenset(every_command()) if allowed else frozenset()
+        self.commands = _all_commands() if allowed else frozenset()
         self.first_args = {}
         self.rules = []
 
