@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.config import Config
 from kvstore.commands.hub import Hub
 from kvstore.engine.context import Context
+from kvstore.engine.database import Database
 from kvstore.fake.clock import FakeClock
 from kvstore.fake.cluster import StrictCluster
 from kvstore.fake.disk import FakeDisk
@@ -69,9 +70,7 @@ class FakeServer(Exchange):
             if value is not None:
                 directives.assign(name, value)
         luck = random.Random(seed)
-        ctx = Context(
-            _weakly(self._make_database), databases=directives["databases"], clock=self.clock, random=luck
-        )
+        ctx = Context(Database, databases=directives["databases"], clock=self.clock, random=luck)
         hub = Hub(ctx, directives)
         super().__init__(hub)
         self.commands = Commands(self.lock)
@@ -98,11 +97,6 @@ class FakeServer(Exchange):
             return found
 
     # -- looking inside ----------------------------------------------------------------------------
-
-    def _make_database(self, ctx: Context, index: int) -> Store:
-        from kvstore.fake.shared_store import server_database
-
-        return server_database(ctx, index)
 
     @property
     def store(self) -> Store:

@@ -1,8 +1,9 @@
 """The data of a fake server as a Store: for tests that look at it, or arrange it, past any client.
 
 Each call runs alone among the clients' commands, whatever thread it comes from, and what it causes is done before it
-returns: blocked clients are served, keyspace events sent. Iterators take a page at a time in this way. The
-databases of the server are Stores themselves, which this wraps, so that commands pay nothing for it.
+returns: blocked clients are served, keyspace events sent. Iterators take a page at a time in this way. This wraps
+the databases of the server, which stay what they are: as Stores, whose attributes are looked up in more ways, they
+would cost each command a quarter more.
 
 Faults, latency and users of the server are for clients, and the list of commands does not have these calls; what
 needs a client (``client()``, ``pubsub()``, ``lock()``, redis-py's methods about servers) is one.
@@ -16,8 +17,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kvstore.engine.context import Context
-from kvstore.engine.keyspace import KeyT
+from kvstore.engine.database import Database
+from kvstore.engine.keyspace import EncodableT, KeyT
 from kvstore.engine.store import decoding_view
 from kvstore.errors import StoreError
 from kvstore.pipeline import Pipeline
@@ -28,15 +29,7 @@ if TYPE_CHECKING:
 
     from kvstore.commands.hub import Hub
     from kvstore.commands.session import Session
-    from kvstore.engine.database import Database
     from kvstore.fake.server import FakeServer
-
-
-def server_database(ctx: Context, index: int) -> Store:
-    """A numbered database of a server, for whoever is alone in it."""
-    made: Store = object.__new__(Store)
-    made._adopt(ctx, index)
-    return made
 
 
 def shared_store(server: FakeServer, index: int, decode_responses: bool = False) -> Store:
@@ -50,15 +43,12 @@ class SharedStore(Store):
     """A Store on the data of a fake server, which any thread may call while clients are served."""
 
     DECODE_THEMSELVES = Store.DECODE_THEMSELVES | {"close", "join", "new_session", "of"}
+    _raw: Any  # the database, or, of a view that decodes, the SharedStore
     is_served = True
-
-    _raw: Store
 
     @classmethod
     def of(cls, server: FakeServer, raw: Database) -> SharedStore:
         """What the server's database ``raw`` is to others. O(1)."""
-        assert isinstance(raw, Store)
-        raw._hub_made = server.hub
         made = object.__new__(cls)
         made._raw, made._server = raw, server
         made.ctx, made.index = raw.ctx, raw.index
@@ -75,12 +65,25 @@ class SharedStore(Store):
 
     def database(self, index: int) -> Store:
         """Another numbered database of the server, for any thread as well. O(1)."""
+        count = self.ctx.count
+        if not 0 <= index < count:
+            raise ValueError(f"index must be between 0 and {count - 1}")
         with self._server.alone():
-            return SharedStore.of(self._server, self._raw.database(index))
+            return SharedStore.of(self._server, self.ctx.database(index))
+
+    def call(self, *words: EncodableT) -> Any:
+        with self._server.alone():
+            return super().call(*words)
+
+    @property
+    def _hub(self) -> Hub:
+        return self._server.hub
 
     def new_session(self) -> Session:
         with self._server.alone():
-            return self._raw.new_session()
+            session = super().new_session()
+            session.db = self.ctx.database(self.index)
+            return session
 
     def join(self, hub: Hub | None) -> None:
         """Refused: the data is a fake server's already."""
@@ -113,6 +116,14 @@ class SharedStore(Store):
         made, self._client_made = self._client_made, None
         if made is not None:
             made.close()
+        session, self._session_made = self._session_made, None
+        if session is not None:
+            self._server.let_go(session.close)
+
+    def __del__(self) -> None:
+        session = self.__dict__.get("_session_made")
+        if session is not None:
+            self._server.let_go(session.close)
 
 
 class SharedPipeline(Pipeline):
@@ -166,13 +177,9 @@ def _pages(server: FakeServer, found: Iterator[Any]) -> Iterator[Any]:
         yield item
 
 
-# What is about data runs in the server's database. The rest builds on it, or on a client.
-_OWN = frozenset(
-    {*vars(SharedStore), *Store.DECODE_THEMSELVES, "close", "execute_command", "decode_responses"}
-)
-_OPERATORS = ("__contains__", "__delitem__", "__getitem__", "__setitem__")
-
-for _name in dir(Store):
-    _method = getattr(Store, _name)
-    if callable(_method) and _name not in _OWN and (_name in _OPERATORS or not _name.startswith("_")):
+# What is about data runs in the server's database; what Store itself adds builds on that.
+for _name in dir(Database):
+    _method = getattr(Database, _name)
+    _is_public = not _name.startswith("_") or _name in ("__contains__", "__delitem__")
+    if _is_public and callable(_method) and getattr(Store, _name) is _method:
         setattr(SharedStore, _name, _alone(_name, _method))
