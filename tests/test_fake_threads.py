@@ -330,7 +330,7 @@ def test_nobody_who_waits_looks_again_and_again(
     if frozen:
         server.freeze_time()
         server.delay("PING", 0.002)  # whose reply is not due however long one waits
-        new_client(server).connection_pool.get_connection().send_command("PING")
+        new_client(server, single_connection_client=True).connection.send_command("PING")
     mine = new_client(server)
     mine.get("k")
     counting = Counting(monkeypatch)
