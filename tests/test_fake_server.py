@@ -21,6 +21,7 @@ import pytest
 import redis
 
 from kvstore.commands.config import ConfigError
+from kvstore.errors import ResponseError
 from kvstore.fake import FakeServer
 from kvstore.fake.cluster import slot_of
 from kvstore.fake.seen import MOST_SEEN
@@ -515,3 +516,48 @@ def test_slots_are_those_of_the_keys_hash_tags() -> None:
     assert slot_of(b"123456789") == 0x31C3  # the check value of this CRC16
     assert slot_of(b"{user1}.a") == slot_of(b"{user1}.b") == slot_of(b"user1")
     assert slot_of(b"a{}b") != slot_of(b"")
+
+
+# -- users, and scripts that take too long ---------------------------------------------------------------------
+
+
+@PROTOCOLS
+def test_users_may_do_what_their_rules_say(protocol: int) -> None:
+    rules = {"ann": "on >secret ~app:* +@read", "ben": ["on", ">two words", "~*", "+@all"]}
+    server = FakeServer(users=rules)
+    ann = client_of(server, protocol=protocol, username="ann", password="secret")
+    ben = client_of(server, protocol=protocol, username="ben", password="two words")
+    assert ben.set("app:greeting", "hello") and ann.get("app:greeting") == b"hello"
+    with pytest.raises(redis.exceptions.NoPermissionError, match="No permissions to access a key"):
+        ann.get("other")
+    with pytest.raises(redis.exceptions.NoPermissionError, match="'set' command"):
+        ann.set("app:greeting", "bye")
+    with pytest.raises(redis.AuthenticationError, match="invalid username-password pair"):
+        client_of(server, protocol=protocol, username="ann", password="wrong").ping()
+    with pytest.raises(ResponseError, match="Unknown command or category"):
+        FakeServer(users={"eve": "+@nonsense"})
+
+
+def test_a_script_that_takes_too_long_can_be_killed_from_another_thread() -> None:
+    server = FakeServer(config={"busy-reply-threshold": 20})
+    failures: list[str] = []
+
+    def run() -> None:
+        with pytest.raises(redis.ResponseError) as raised:
+            client_of(server).eval("while true do end", 0)
+        failures.append(str(raised.value))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    other = client_of(server)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:  # until the script has begun, and has taken too long
+        try:
+            other.get("k")
+        except redis.ResponseError as error:
+            assert str(error).startswith("BUSY Redis is busy running a script")
+            break
+    assert other.script_kill()
+    thread.join(30)
+    assert not thread.is_alive() and failures[0].startswith("Script killed by user with SCRIPT KILL")
+    assert other.set("k", "v") and other.get("k") == b"v"

@@ -43,8 +43,10 @@ class FakeServer(Exchange):
     the same. ``databases``: how many. ``max_memory``: bytes, or a text such as "100mb"; what happens then is up to
     ``maxmemory-policy``. ``disabled_commands``: names, in any case, of commands and subcommands ("CONFIG SET") that
     the server is not to know. ``strict_cluster``: refuse what a node of a cluster would. ``password``: of the
-    default user. ``config``: further directives by their names, with hyphens or underscores, as redis.conf has them.
-    Raises ValueError for the name of no command, ConfigError for a directive or a value that does not exist.
+    default user. ``users``: further ones, and what each may do, by rules as ACL SETUSER takes them:
+    ``{"ann": "on >secret ~app:* +@all"}``. ``config``: further directives by their names, with hyphens or underscores, as redis.conf has them.
+    Raises ValueError for the name of no command, ConfigError for a directive or a value that does not exist,
+    ResponseError for a rule that is none.
 
     ``clock``: the server's clock. ``commands``: what clients have sent. ``disk``: what SAVE and BGSAVE write to.
     """
@@ -59,6 +61,7 @@ class FakeServer(Exchange):
         disabled_commands: Iterable[str] = (),
         strict_cluster: bool = False,
         password: str | bytes | None = None,
+        users: Mapping[str, str | Iterable[str]] | None = None,
         config: Mapping[str, Any] | None = None,
     ):
         self.clock = FakeClock(_weakly(self.moved))
@@ -79,8 +82,11 @@ class FakeServer(Exchange):
         self._connected = True
         self._faults = Faults(hub)
         hub.host.shut_down = _weakly(self._shut_down)
+        hub.scripting.serve_others = _weakly(self.serve_others)
         if seed is not None:
             hub.host.run_id, hub.host.replication_id = (f"{luck.getrandbits(160):040x}" for _ in range(2))
+        for name, rules in (users or {}).items():
+            hub.users.set_user(name, *(rules.split() if isinstance(rules, str) else rules))
         if disabled_commands:
             hub.disabled = commands_named(disabled_commands)
         if strict_cluster:
