@@ -26,6 +26,7 @@ class PubSub:
 
     def __init__(self, store: Store, ignore_subscribe_messages: bool = False, **kwargs: Any):
         self._session = store.new_session()
+        self._session.set_protocol(3)  # where pushes are told from replies
         self._decode = bool(getattr(store, "decode_responses", False))
         self.ignore_subscribe_messages = ignore_subscribe_messages
         self.channels: dict[bytes, Handler | None] = {}

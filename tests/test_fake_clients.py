@@ -59,7 +59,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     """What a call gives, or the class and the text of its error."""
     try:
         return call()
-    except (errors.DataError, ValueError) as error:
+    except (errors.DataError, errors.ConnectionError, ValueError) as error:
         return type(error), str(error)
 
 
@@ -681,6 +681,21 @@ def test_a_blocked_call_gets_what_another_thread_pushes(client: Any, threads: Th
     assert tuple(first.result(PATIENCE)) == (b"l", b"a")
     client.rpush("l", "b")
     assert tuple(second.result(PATIENCE)) == (b"l", b"b")
+
+
+def test_a_killed_client_is_not_served_by_the_transaction_that_killed_it(
+    target: Target, client: Any, threads: ThreadPoolExecutor
+) -> None:
+    waiting = target.client(single_connection_client=True, retry=retries.Retry(backoffs.NoBackoff(), 0))
+    number = waiting.client_id()
+    blocked = threads.submit(outcome, lambda: waiting.blpop("l", PATIENCE))
+    wait_until(lambda: client.info("clients")["blocked_clients"] == 1)
+    pipe = client.pipeline()
+    pipe.execute_command("CLIENT KILL", "ID", number)
+    pipe.rpush("l", "a")
+    assert pipe.execute() == [1, 1]
+    assert blocked.result(PATIENCE)[0] is errors.ConnectionError
+    assert client.lrange("l", 0, -1) == [b"a"]
 
 
 def test_a_blocked_call_ends_when_its_time_is_over(client: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kvstore.fake.library import has_push_handlers
-from tests.fake_targets import LIBRARY, PATIENCE, VERSION, Target, targets, wait_until
+from tests.fake_targets import IS_REDIS, LIBRARY, PATIENCE, VERSION, Target, targets, wait_until
 
 errors = LIBRARY.exceptions
 
@@ -41,6 +41,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 def message(kind: str, channel: Any, data: Any, pattern: Any = None) -> dict[str, Any]:
     return {"type": kind, "pattern": pattern, "channel": channel, "data": data}
+
+
+def taken_for() -> tuple[str, ...]:
+    """What a pool wants to be told when a connection is taken out of it."""
+    return () if IS_REDIS and VERSION >= (5, 3) else ("_",)
 
 
 def heard(pubsub: Any, count: int = 1) -> list[Any]:
@@ -293,3 +298,16 @@ def test_a_timed_wait_that_another_thread_disconnects_ends_with_a_connection_err
     pubsub.connection.disconnect()
     with pytest.raises(errors.ConnectionError):
         waiting.result(PATIENCE)
+
+
+def test_subscribing_in_a_transaction_answers_among_its_results(target: Target) -> None:
+    connection = target.client(protocol=2).connection_pool.get_connection(*taken_for())
+    for words in (("MULTI",), ("SUBSCRIBE", "a", "b"), ("PUBLISH", "a", "x")):
+        connection.send_command(*words)
+        connection.read_response()
+    connection.send_command("EXEC")
+    confirmed = [[b"subscribe", b"a", 1], [b"subscribe", b"b", 2]]
+    assert connection.read_response() == confirmed  # as many as there were commands
+    assert connection.read_response() == 1
+    assert connection.read_response() == [b"message", b"a", b"x"]
+    connection.disconnect()

@@ -186,6 +186,13 @@ def test_comparing_set_is_on_the_wire_only_for_versions_that_have_it(db: Databas
 # --- parts, numbers ---------------------------------------------------------------------------------
 
 
+def test_a_string_that_setrange_makes_shares_nothing_with_its_argument(db: Database) -> None:
+    piece = b"foobar"
+    db.setrange("made", 0, piece)
+    db.set("other", piece)
+    assert (db.object("encoding", "made"), db.object("encoding", "other")) == (b"raw", b"embstr")
+
+
 def test_setrange_pads_with_zero_bytes_and_knows_its_limit(db: Database) -> None:
     assert db.setrange("k", 0, "") == 0 and db.exists("k") == 0
     assert db.setrange("k", 3, "ab") == 5 and db.get("k") == b"\0\0\0ab"

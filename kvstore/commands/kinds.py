@@ -65,7 +65,7 @@ class Codec:
     def encode(self, tree: Any) -> Any:
         """A reply tree in this way of answering."""
         if not self.on_wire:
-            return tree
+            return tree if self.protocol == 3 else resp.downgrade(tree)
         return encode2(tree) if self.protocol == 2 else encode3(tree)
 
     def of(self, kind: Kind) -> Callable[[Any], Any]:

@@ -33,7 +33,7 @@ Subscribe = Callable[["Session", bytes], None]
 def _answer(session: Session, pushes: list[Push]) -> Any:
     codec = session.codec
     if not codec.on_wire:
-        session.out.extend(pushes)
+        session.out.extend(map(codec.encode, pushes))
         return NO_REPLY
     answer = b"".join(map(codec.encode, pushes))
     if session.reply != session.out.append and session.may_block:

@@ -468,10 +468,10 @@ class Session:
         """Close the connection: at once, or after the reply when it is the one that asks."""
         if self.hub.current is self:
             self.closing = True
-        elif self.transport is not None:
-            self.transport.close()
         else:
-            self.close()
+            if self.transport is not None:
+                self.transport.close()
+            self.close()  # now, so that nothing more of the same unit is its; a transport may let go later
 
     def close(self) -> None:
         """Forget everything about this client."""

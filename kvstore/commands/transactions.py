@@ -83,13 +83,26 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         replies = []
         with ctx.unit():
             for words in queue:
+                told = len(session.out)
                 reply = execute(words, session.table_of(session.codec, EXECUTING))
-                replies.append(codec.nothing if reply is NO_REPLY else reply)
+                if reply is NO_REPLY and not codec.on_wire and len(session.out) > told:
+                    replies += _taken_back(session, told)
+                else:
+                    replies.append(codec.nothing if reply is NO_REPLY else reply)
                 if notifications.queue:
                     notifications.send()  # before the next one subscribes, publishes, or wants other events
-        return codec.array(replies)
+        if len(replies) <= len(queue):
+            return codec.array(replies)
+        session.out += [codec.array(replies[: len(queue)]), *replies[len(queue) :]]
+        return NO_REPLY
     finally:
         session.may_block, session.command = may_block, exec_
+
+
+def _taken_back(session: Session, told: int) -> list[Any]:
+    """The answers of a command that subscribes, which stand among EXEC's: one that gives several replies counts as
+    one element, so that as many of the last ones come after the array."""
+    return [session.out.pop() for _ in range(len(session.out) - told)][::-1]
 
 
 @family.command(

@@ -397,7 +397,7 @@ class Strings(Keyspace):
         if end > self.ctx.limits.proto_max_bulk_len:
             raise err(TOO_LONG)
         if old is None:
-            new = bytes(at) + piece
+            new = b"".join((bytes(at), piece))  # a new object even where it begins at 0
             self._create(key, new)
         else:
             new = b"".join((old[:at], bytes(max(0, at - len(old))), piece, old[end:]))

@@ -156,7 +156,12 @@ class AsyncLineConnection(WordPacking):
             parser = self._parser
             shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
             if shape is not None:
-                return shape(out.popleft())
+                try:
+                    return shape(out.popleft())
+                except ValueError:  # what cannot be decoded
+                    if kwargs.get("disconnect_on_error", True):
+                        await self.disconnect(nowait=True)
+                    raise
         self.wait_for = self.socket_timeout if timeout is None else timeout
         if timeout is not None:
             kwargs["timeout"] = timeout

@@ -216,7 +216,12 @@ class LineConnection(WordPacking):
             parser = self._parser
             shape = (parser.raw if disable_decoding else parser.shaper).quick.get(out[0].__class__)
             if shape is not None:
-                return shape(out.popleft())
+                try:
+                    return shape(out.popleft())
+                except ValueError:  # what cannot be decoded
+                    if kwargs.get("disconnect_on_error", True):
+                        self.disconnect()
+                    raise
         return super().read_response(disable_decoding, **kwargs)  # type: ignore[misc]
 
 
