@@ -40,10 +40,9 @@ def test_random_commands_give_the_same_objects(
 
 
 def test_a_difference_between_a_fake_and_a_server_is_found(request: pytest.FixtureRequest) -> None:
-    """The comparison can fail: another number of databases shows."""
+    """The comparison can fail: another limit of listpacks shows."""
     theirs: Any = ObjectServer(reference_server("valkey", request))
     ours: Any = ObjectServer(None)
-    ours.fake.hub.config.assign("hash-max-listpack-entries", 1)
     with compared(ours, theirs, "hashes", 3) as pair:
         with ours.client() as client:
             client.call("CONFIG", "SET", "hash-max-listpack-entries", "1")

@@ -18,12 +18,13 @@ import redis.asyncio
 from redis._parsers import _AsyncHiredisParser, _AsyncRESP2Parser, _HiredisParser, _RESP2Parser
 from redis.backoff import NoBackoff
 
-from kvstore.fake import FakeAsyncRedis, FakeRedis
+from kvstore.fake import FakeAsyncRedis, FakeRedis, FakeServer
 from kvstore.fake.library import habits
 from tests.fake_requests import BLOCKS, PROLOGUE, Request, commands, requests, words
 from tests.servers import Server, running
 
 PATIENCE = 10.0
+DIRECTIVES = {"enable-debug-command": "yes"}
 PARSERS = {"hiredis": (_HiredisParser, _AsyncHiredisParser), "python": (_RESP2Parser, _AsyncRESP2Parser)}
 CONTAINERS = {name.split("|")[0].upper().encode() for name in commands() if "|" in name} & {
     *b"ACL CLIENT CLUSTER COMMAND CONFIG FUNCTION LATENCY MEMORY MODULE PUBSUB SCRIPT SLOWLOG XGROUP XINFO".split()
@@ -33,7 +34,7 @@ CONTAINERS = {name.split("|")[0].upper().encode() for name in commands() if "|" 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A kvstore server whose configuration is the fake's."""
-    with running("kvstore") as server:
+    with running("kvstore", options=DIRECTIVES) as server:
         yield server
 
 
@@ -110,7 +111,7 @@ def both(server: Server, kind: str, parser: str, **options: Any) -> list[Side | 
     )
     real = library.Redis(connection_pool=pool)
     fake_class: Any = FakeRedis if kind == "sync" else FakeAsyncRedis
-    fake = fake_class(socket_timeout=PATIENCE, retry=retry, **options)
+    fake = fake_class(server=FakeServer(config=DIRECTIVES), socket_timeout=PATIENCE, retry=retry, **options)
     side: Any = Side if kind == "sync" else AsyncSide
     return [side(fake), side(real)]
 
