@@ -557,7 +557,14 @@ def test_a_script_that_takes_too_long_can_be_killed_from_another_thread() -> Non
         except redis.ResponseError as error:
             assert str(error).startswith("BUSY Redis is busy running a script")
             break
+    found: list[bytes | None] = []
+    looking = threading.Thread(target=lambda: found.append(server.store.get("k")))
+    looking.start()  # which is not to happen in the middle of the script
+    looking.join(0.1)
+    assert looking.is_alive()
     assert other.script_kill()
     thread.join(30)
+    looking.join(30)
+    assert found == [None]
     assert not thread.is_alive() and failures[0].startswith("Script killed by user with SCRIPT KILL")
     assert other.set("k", "v") and other.get("k") == b"v"

@@ -27,6 +27,7 @@ from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import TREE2
 from kvstore.commands.registry import Argv
 from kvstore.commands.session import Session
+from kvstore.commands.tables import BUSY
 from kvstore.fake.late import Late
 
 # Ports that clients seem to come from.
@@ -52,13 +53,15 @@ class Exchange:
         self.lock = threading.RLock()
         self.lines: set[Line] = set()
         self._left: deque[Callable[[], None]] = deque()  # ends of sessions that have yet to end
+        self._changed = threading.Condition(self.lock)
+        self._script_thread = 0  # of the last script that took too long
         self._running = False  # something is done to the hub, which nothing else may come between
         self._ticked_ms = 0
         self._now_ms = hub.ctx.clock.now_ms
 
     def open(self, address: str = "") -> Line:
         """A new line. Raises OSError where there is nobody to answer."""
-        with self.alone():
+        with self.alone(while_busy=True):
             line = Line(self, address)
             if not self.may_block:  # of the program that holds the store, which needs no password
                 line.session.log_in(self.hub.users.owner)
@@ -66,10 +69,18 @@ class Exchange:
             return line
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, while_busy: bool = False) -> Iterator[None]:
         """Do something to the hub or its data as a client's request is done: when nothing else is, after what is
-        due, and with what follows from it. May be nested: what follows is done at the end of the outermost."""
+        due, and with what follows from it. May be nested: what follows is done at the end of the outermost.
+
+        ``while_busy``: also in the middle of a script of another thread that takes too long; else that is waited for.
+        """
         with self.lock:
+            while (
+                BUSY in self.hub.features and not while_busy and self._script_thread != threading.get_ident()
+            ):
+                self._left.append(self._changed.notify_all)
+                self._changed.wait(1)
             self.attend()
             running, self._running = self._running, True
             try:
@@ -103,7 +114,7 @@ class Exchange:
 
     def feed(self, line: Line, data: bytes) -> None:
         """Run what bytes of RESP ask for, which somebody else has packed."""
-        with self.alone():
+        with self.alone(while_busy=True):
             line.session.feed(data)
 
     def attend(self) -> None:
@@ -137,7 +148,8 @@ class Exchange:
     def serve_others(self, but: int) -> None:
         """Within a script that takes too long: let the requests run that wait for their turn in other threads,
         which are told that the server is busy."""
-        threading.Condition(self.lock).wait(_BUSY_SECONDS)
+        self._script_thread = threading.get_ident()
+        self._changed.wait(_BUSY_SECONDS)
 
     def moved(self) -> None:
         """The clock was moved: do what is due, and let those who wait look at it again."""
