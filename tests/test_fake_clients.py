@@ -9,9 +9,11 @@ from __future__ import annotations
 import decimal
 import enum
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -501,6 +503,36 @@ def test_a_forked_child_takes_a_connection_of_its_own(client: Any) -> None:
         assert pipe.read() == b"1"
     os.waitpid(child, 0)
     assert client.get("a") == b"1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_what_other_threads_do(threads: ThreadPoolExecutor) -> None:
+    """Only for a fake, whose locks a child inherits. The threads have clients of their own, as redis-py's pools
+    have a lock that is not made for this."""
+    client = FakeClient()
+    stopped = threading.Event()
+
+    def work() -> None:
+        other = FakeClient(server=client.server)
+        while not stopped.is_set():
+            other.pipeline().mset({"a": 1, "b": 1}).incr("n").execute()
+
+    working = [threads.submit(work) for _ in range(2)]
+    wait_until(lambda: client.exists("n"))
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)  # which ends a child that hangs
+                with suppress(BaseException):
+                    os._exit(0 if client.incr("n") and client.mget("a", "b") == [b"1", b"1"] else 1)
+                os._exit(2)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stopped.set()
+        for each in working:
+            each.result(PATIENCE)
 
 
 # -- what a client is told when it is made -----------------------------------------------------------------------

@@ -28,6 +28,7 @@ from kvstore.commands.kinds import TREE2
 from kvstore.commands.registry import Argv
 from kvstore.commands.session import Session
 from kvstore.commands.tables import BUSY
+from kvstore.fake.forking import survive_forks
 from kvstore.fake.late import Late
 
 # Ports that clients seem to come from.
@@ -58,6 +59,7 @@ class Exchange:
         self._running = False  # something is done to the hub, which nothing else may come between
         self._ticked_ms = 0
         self._now_ms = hub.ctx.clock.now_ms
+        survive_forks(self)
 
     def open(self, address: str = "") -> Line:
         """A new line. Raises OSError where there is nobody to answer."""
