@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.differential.grammar import Grammar
 from tests.differential.objects import ObjectServer
 from tests.differential.runner import minimal, report
 from tests.test_differential import LENGTH, PAIRS, compared, reference_server
 
 COMMANDS, HEAVY_COMMANDS = 400, 20_000
+
+
+def until_the_end(grammar: Grammar) -> Grammar:
+    """A server that kills a client loses what the same transaction has sent to it before; a fake has given it."""
+    judge = grammar.arrivals or (lambda argv, ours, theirs: False)
+
+    def arrivals(argv: tuple[bytes, ...], ours: list[bytes], theirs: list[bytes]) -> bool:
+        if ours[-1:] == theirs[-1:] == [b"(connection closed)"]:
+            return ours[: len(theirs) - 1] == theirs[:-1]
+        return judge(argv, ours, theirs)
+
+    return replace(grammar, arrivals=arrivals)
 
 
 @pytest.mark.timeout(1500)
@@ -32,6 +46,7 @@ def test_random_commands_give_the_same_objects(
     seed = int(os.environ.get("KVSTORE_TEST_SEED") or random.randrange(1_000_000))
     print("KVSTORE_TEST_SEED =", seed)
     with compared(ours, theirs, family, protocol) as pair:
+        pair.grammar = until_the_end(pair.grammar)
         for number in range((HEAVY_COMMANDS if heavy else COMMANDS) // LENGTH):
             groups = pair.sequence(f"{seed}:{number}", LENGTH)
             mismatch = pair.run(groups)
