@@ -667,6 +667,13 @@ def test_a_function_of_ones_own_greets_each_new_connection(target: Target) -> No
     assert greeted == [b"OK"]
 
 
+def test_the_server_counts_connections(target: Target, client: Any) -> None:
+    before = client.info("stats")["total_connections_received"]
+    target.client().ping()
+    target.client().ping()
+    assert client.info("stats")["total_connections_received"] == before + 2
+
+
 def test_response_callbacks_can_be_set(client: Any) -> None:
     client.set_response_callback("GET", lambda reply, **options: ("mine", reply))
     client.set("a", 1)

@@ -24,7 +24,7 @@ from tests.fake_requests import BLOCKS, PROLOGUE, Request, commands, requests, w
 from tests.servers import Server, running
 
 PATIENCE = 10.0
-DIRECTIVES = {"enable-debug-command": "yes"}
+DIRECTIVES = {"enable-debug-command": "yes", "compat-version": "8.0"}  # which has all commands
 PARSERS = {"hiredis": (_HiredisParser, _AsyncHiredisParser), "python": (_RESP2Parser, _AsyncRESP2Parser)}
 CONTAINERS = {name.split("|")[0].upper().encode() for name in commands() if "|" in name} & {
     *b"ACL CLIENT CLUSTER COMMAND CONFIG FUNCTION LATENCY MEMORY MODULE PUBSUB SCRIPT SLOWLOG XGROUP XINFO".split()
@@ -207,7 +207,7 @@ def test_every_command_gives_what_it_gives_over_a_socket(
 
 
 def test_every_command_has_a_request() -> None:
-    with FakeRedis() as client:
+    with FakeRedis(server=FakeServer(config=DIRECTIVES)) as client:
         connection = client.connection_pool.get_connection()
         connection.send_command("COMMAND")
         listed = connection.read_response()

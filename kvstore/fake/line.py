@@ -68,6 +68,7 @@ class Exchange:
             if not self.may_block:  # of the program that holds the store, which needs no password
                 line.session.log_in(self.hub.users.owner)
             self.lines.add(line)
+            self.hub.host.connections_received += 1
             return line
 
     @contextmanager
