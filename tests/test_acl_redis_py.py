@@ -10,6 +10,7 @@ from tests.servers import Server
 def _through_redis_py(server: Server, protocol: int) -> list[object]:
     redis = pytest.importorskip("redis")
     admin = redis.Redis(unix_socket_path=server.unix, protocol=protocol, decode_responses=True)
+    admin.acl_log_reset()  # of what other tests did to the same server
     said: list[object] = [
         admin.acl_whoami(),
         sorted(admin.acl_cat()),
