@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED
-from kvstore.fake.sync import LineClient, Shaping, WordPacking, greeting
+from kvstore.fake.sync import Shaping, WordPacking, client_on_lines, greeting
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -171,20 +170,5 @@ class AsyncLineConnection(WordPacking):
 @cache
 def async_client_class(library: ModuleType) -> type:
     """The asyncio client of the library, on lines."""
-    name = library.__name__
-    outer, inner = import_module(f"{name}.asyncio"), import_module(f"{name}.asyncio.connection")
-    parsers = import_module(f"{name}._parsers")
-    client = getattr(outer, "Redis", None) or outer.Valkey
-    parser = type("LineParser", (AsyncLineParser, parsers._AsyncRESP3Parser), {"library": library})
-    connection = type("FakeAsyncConnection", (AsyncLineConnection, inner.Connection), {"parser": parser})
-    return type(
-        f"FakeAsync{client.__name__}",
-        (LineClient, client),
-        {
-            "__module__": "kvstore.fake",
-            "__doc__": client.__doc__,
-            "library": library,
-            "connection_class": connection,
-            "pool_class": inner.ConnectionPool,
-        },
-    )
+    where, mixed_in = f"{library.__name__}.asyncio", (AsyncLineConnection, AsyncLineParser)
+    return client_on_lines(library, where, mixed_in, "_AsyncRESP3Parser", "FakeAsync")

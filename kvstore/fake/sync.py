@@ -270,22 +270,33 @@ class LineClient:
         return client
 
 
-@cache
-def client_class(library: ModuleType) -> type:
-    """The client of the library, on lines."""
-    inner = import_module(f"{library.__name__}.connection")
+def client_on_lines(
+    library: ModuleType, where: str, mixed_in: tuple[type, type], parser: str, name: str
+) -> type:
+    """The client of the library's package ``where``, with a connection and a parser that have these mixed in;
+    ``parser`` is the one of RESP3 there, and ``name`` what the connection is called."""
+    outer, inner = import_module(where), import_module(f"{where}.connection")
     parsers = import_module(f"{library.__name__}._parsers")
-    client = getattr(library, "Redis", None) or library.Valkey
-    parser = type("LineParser", (LineParser, parsers._RESP3Parser), {"library": library})
-    connection = type("FakeConnection", (LineConnection, inner.Connection), {"parser": parser})
+    client = getattr(outer, "Redis", None) or outer.Valkey
+    of_connection, of_parser = mixed_in
+    made = type("LineParser", (of_parser, getattr(parsers, parser)), {"library": library})
     return type(
-        f"Fake{client.__name__}",
+        f"{name}{client.__name__}",
         (LineClient, client),
         {
             "__module__": "kvstore.fake",
             "__doc__": client.__doc__,
             "library": library,
-            "connection_class": connection,
+            "connection_class": type(
+                f"{name}Connection", (of_connection, inner.Connection), {"parser": made}
+            ),
             "pool_class": inner.ConnectionPool,
         },
     )
+
+
+@cache
+def client_class(library: ModuleType) -> type:
+    """The client of the library, on lines."""
+    name = library.__name__
+    return client_on_lines(library, name, (LineConnection, LineParser), "_RESP3Parser", "Fake")
