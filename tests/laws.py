@@ -97,6 +97,7 @@ class Replica:
     def __init__(self, ctx: Context | None = None) -> None:
         self.ctx = Context(Database, clock=ManualClock(START_MS)) if ctx is None else ctx
         self.ctx.active_expire = False
+        self.ctx.obeys = True
         self.session = Session(Hub(self.ctx), TREE2)
 
     def apply(self, effects: Iterable[LoggedEffect]) -> None:

@@ -52,6 +52,13 @@ NAMES = {
     ("lmove", "wherefrom"): "where",
     ("lmove", "whereto"): "where-2",
     ("shutdown", "save-selector-block"): "save-selector-now-force",
+    ("xadd", "trim"): "options",
+    ("xgroup|create", "entriesread"): "entries-read",
+    ("xgroup|setid", "entriesread"): "entries-read",
+    ("xinfo|stream", "full-block"): "options",
+    ("xpending", "filters"): "options",
+    ("xreadgroup", "group-block"): "group",
+    ("xtrim", "trim"): "strategy-operator-threshold-count",
     ("zadd", "change"): "ch",
     ("zadd", "increment"): "incr",
 }
@@ -177,8 +184,10 @@ WORDS = {
     "sha1": "0" * 40,
     "script": "return 1",
     "digest": "0" * 16,
+    "threshold": "5",
 }
 WORDS_OF_TYPES = {"integer": "1", "double": "1", "unix-time": "99999999999", "key": "k"}
+TRIMMING = {"xadd", "xtrim"}  # whose LIMIT stands only beside ~
 RANKS = {"zrangestore"}  # whose min and max are ranks, unless BYSCORE or BYLEX say otherwise
 
 # What stands only beside another option.
@@ -212,7 +221,7 @@ def in_a_row(arguments: tuple[Argument, ...]) -> list[list[str]]:
     return [list(chain.from_iterable(row)) for row in rows]
 
 
-GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic"}
+GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream"}
 OF_DATA = [each for each in PLAIN if each.group in GROUPS_OF_DATA]
 
 
@@ -224,6 +233,9 @@ def test_handlers_take_every_option_of_the_syntax(command: Command, db: Database
         token, companion = COMPANIONS.get(command.full_name, ("", ""))
         if token in words:
             words = [*words, *companion.split()]
+        if command.full_name in TRIMMING and "LIMIT" in words:
+            at = words.index("5")
+            words = [*words[:at], "~", *words[at:]]
         if command.full_name in RANKS and "BYLEX" not in words:
             words = ["1" if word[0] == "[" else word for word in words]
         line = [word.encode() for word in (*command.full_name.split("|"), *words)]

@@ -18,6 +18,7 @@ GROUPS = [
     core.ScanCommands,
     core.SetCommands,
     core.SortedSetCommands,
+    core.StreamCommands,
     core.HashCommands,
 ]
 # Why a method of these groups has no typed twin.
@@ -27,7 +28,8 @@ MISSING = {
     ),
     **dict.fromkeys(("sort", "sort_ro"), "SORT"),
     **dict.fromkeys(
-        ("lmovem", "blmovem", "sdiffcard", "sunioncard"), "newer than any server to compare with"
+        ("lmovem", "blmovem", "sdiffcard", "sunioncard", "xackdel", "xcfgset", "xdelex", "xnack"),
+        "newer than any server to compare with",
     ),
     **dict.fromkeys(
         (

@@ -14,7 +14,7 @@ Must not know: sockets, the event loop. Time comes from the store's context.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,12 @@ log = logging.getLogger("kvstore")
 COMPAT_VERSION = (7, 2, 4)
 # What CLIENT PAUSE WRITE puts off.
 _WRITES = frozenset({"write", "may_replicate"})
+# Events of what does not count as a change of a watched key: groups of streams.
+_UNWATCHED = frozenset(
+    "xsetid xgroup-create xgroup-createconsumer xgroup-delconsumer xgroup-destroy xgroup-setid".split()
+) | {""}
+# Events of what may serve clients that are blocked on a key that was there before.
+_SERVING = frozenset({"xadd", "xgroup-destroy"})
 # Codes of errors that are counted apart, as scripts can make up any number of them.
 _MOST_ERROR_CODES = 128
 
@@ -109,7 +115,9 @@ class Hub:
             tuple[Session, Any]
         ] = []  # what the current session's command pushes to its own client
         self.resumed: list[Session] = []  # their stop is over, their backlog has yet to run
-        self._ready: dict[tuple[int, bytes], None] = {}
+        # Keys that may serve who is blocked on them; False: only those who must know that a value is gone.
+        self._ready: dict[tuple[int, bytes], bool] = {}
+        self._expecting: Counter[tuple[int, bytes]] = Counter()  # how many of the blocked must know that
         self._watchers: dict[tuple[int, bytes], set[Session]] = {}
         self._blocked: dict[tuple[int, bytes], OrderedDict[Session, None]] = {}
         self._draining = False
@@ -216,7 +224,9 @@ class Hub:
 
     def is_visible(self, command: Command) -> bool:
         """Whether the version whose behaviour is kept has the command, and nobody has disabled it."""
-        return command not in self.disabled and tuple(map(int, command.since.split("."))) <= self.compat_version
+        return (
+            command not in self.disabled and tuple(map(int, command.since.split("."))) <= self.compat_version
+        )
 
     # -- statistics --------------------------------------------------------------------------------
 
@@ -266,7 +276,13 @@ class Hub:
     def on_commit(self, db: int, effect: Effect, events: tuple[Event, ...]) -> None:
         for name, key in events:
             where = (db, key)
-            if where in self._watchers:
+            if where in self._blocked:
+                if name in _SERVING:
+                    self._is_ready(where)
+                elif self._expecting and where in self._expecting:
+                    self._ready.setdefault(where, False)
+                    self.pending = True
+            if where in self._watchers and name not in _UNWATCHED:
                 for session in self._watchers[where]:
                     session.tx_dirty = True
             if self.notifications.wanted:
@@ -276,12 +292,18 @@ class Hub:
         # A key is ready when it is made. One that was there held a value that served nobody, and a command
         # that overwrites such a value wakes nobody on a real server either.
         if name == "new" and (db, key) in self._blocked:
-            self._ready[(db, key)] = None
-            self.pending = True
+            self._is_ready((db, key))
         if self.notifications.wanted:
             self.notifications.add(db, name, key)
 
+    def _is_ready(self, where: tuple[int, bytes], made: bool = True) -> None:
+        self._ready[where] = made or self._ready.get(where, False)
+        self.pending = True
+
     def on_clear(self, db: int, had: Container[bytes]) -> None:
+        for where, key in self._expecting:
+            if where == db and key in had:
+                self._is_ready((where, key), made=False)
         for (where, key), sessions in self._watchers.items():
             if where == db and key in had:
                 for session in sessions:
@@ -294,8 +316,10 @@ class Hub:
                     session.tx_dirty = True
         for where, key in self._blocked:
             if key in (has if where == db else other_has if where == other else ()):
-                self._ready[(where, key)] = None
-                self.pending = True
+                self._is_ready((where, key))
+        for where, key in self._expecting:
+            if where in (db, other):
+                self._is_ready((where, key), made=False)
 
     def on_unit(self, begins: bool) -> None:
         """A unit's end is seen by ``drain()``, which waits for it."""
@@ -316,8 +340,8 @@ class Hub:
                 self.pending = False
                 self.notifications.send()
                 ready, self._ready = self._ready, {}
-                for db, key in ready:
-                    self._serve(db, key)
+                for (db, key), made in ready.items():
+                    self._serve(db, key, made)
                 if not self._ready:
                     resumed, self.resumed = self.resumed, []
                     for session in resumed:
@@ -392,6 +416,8 @@ class Hub:
             self._unsynced[session] = None
         for where in waiting.keys:
             self._blocked.setdefault(where, OrderedDict())[session] = None
+            if block.expects:
+                self._expecting[where] += 1
         if block.timeout > 0:
             deadline = now + max(1, round(block.timeout * 1000))
             waiting.timer = self.call_at(deadline, lambda: self.unblock(session, None))
@@ -411,6 +437,10 @@ class Hub:
                 queue.pop(session, None)
                 if not queue:
                     del self._blocked[where]
+            if waiting.block.expects:
+                self._expecting[where] -= 1
+                if not self._expecting[where]:
+                    del self._expecting[where]
         self.relisten()
         return waiting
 
@@ -440,8 +470,11 @@ class Hub:
     def blocking_keys(self) -> int:
         return len(self._blocked)
 
-    def _serve(self, db: int, key: bytes) -> None:
-        """Let the clients blocked on a key try again, in the order in which they blocked."""
+    def _serve(self, db: int, key: bytes, made: bool) -> None:
+        """Let the clients blocked on a key try again, in the order in which they blocked.
+
+        ``made``: there may be something for them; else only for those who expect a value that is gone.
+        """
         queue = self._blocked.get((db, key))
         if queue is None:
             return
@@ -453,8 +486,9 @@ class Hub:
                 continue
             container = waiting.block.container
             if container is not None and type(value) is not container:
-                if value is None:
-                    return
+                if not waiting.block.expects:
+                    continue
+            elif not made:
                 continue
             self._try_again(session, waiting)
 

@@ -39,6 +39,12 @@ _CLASSES: dict[str, str] = {
         ],
         "z",
     ),
+    **dict.fromkeys(("xadd", "xdel", "xtrim", "xsetid"), "t"),
+    **dict.fromkeys(
+        ("xgroup-create", "xgroup-createconsumer", "xgroup-delconsumer", "xgroup-destroy", "xgroup-setid"),
+        "t",
+    ),
+    **dict.fromkeys(("", "touched"), "no letter"),  # changes of which no server tells
     "expired": "x",
     "evicted": "e",
     "new": "n",

@@ -54,12 +54,16 @@ class Block:
 
     ``keys``: the keys to wait for. ``timeout``: seconds, 0 for ever. ``container``: the class that a
     key's value must have to be worth another try. The same body runs again when a key is ready; when
-    the time is over the command answers None.
+    the time is over the command answers None. ``expects``: the body found such a value at every key, and
+    runs again too when one is gone.
     """
 
-    __slots__ = ("container", "keys", "timeout")
+    __slots__ = ("container", "expects", "keys", "timeout")
 
-    def __init__(self, keys: tuple[bytes, ...], timeout: float, container: type | None = None):
+    def __init__(
+        self, keys: tuple[bytes, ...], timeout: float, container: type | None = None, *, expects: bool = False
+    ):
+        self.expects = expects
         self.keys = keys
         self.timeout = timeout
         self.container = container

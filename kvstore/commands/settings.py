@@ -26,6 +26,8 @@ _LIMITS: Final = (
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
     "list-max-listpack-size",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
 )
 # Directives of eviction, and the evictor's names for them.
 _EVICTION: Final = {

@@ -222,6 +222,31 @@ ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN
 ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]]
     [AGGREGATE <SUM | MIN | MAX>]
 
+XACK key group id [id ...]
+XADD key [NOMKSTREAM]@6.2.0 [<MAXLEN | MINID@6.2.0> [= | ~] threshold [LIMIT count]@6.2.0] <* | id>
+    field value [field value ...]
+XAUTOCLAIM key group consumer min-idle-time start:string [COUNT count] [JUSTID]
+XCLAIM key group consumer min-idle-time id [id ...] [IDLE ms:integer] [TIME unix-time-milliseconds]
+    [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]
+XDEL key id [id ...]
+XGROUP CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read:integer]
+XGROUP CREATECONSUMER key group consumer
+XGROUP DELCONSUMER key group consumer
+XGROUP DESTROY key group
+XGROUP SETID key group <id | $> [ENTRIESREAD entries-read:integer]
+XINFO CONSUMERS key group
+XINFO GROUPS key
+XINFO STREAM key [FULL [COUNT count]]
+XLEN key
+XPENDING key group [[IDLE min-idle-time:integer]@6.2.0 start:string end:string count [consumer]]
+XRANGE key start:string end:string [COUNT count]
+XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]
+XREADGROUP <GROUP group consumer> [COUNT count] [BLOCK milliseconds] [NOACK]
+    STREAMS key [key ...] id [id ...]
+XREVRANGE key end:string start:string [COUNT count]
+XSETID key last-id [ENTRIESADDED entries-added:integer]@7.0.0 [MAXDELETEDID max-deleted-id]@7.0.0
+XTRIM key <<MAXLEN | MINID@6.2.0> [= | ~] threshold [LIMIT count]@6.2.0>
+
 PSUBSCRIBE pattern [pattern ...]
 PUBLISH channel message
 PUBSUB CHANNELS [pattern]
@@ -299,21 +324,27 @@ _NAMES_OF_TYPES = {
     "unix-time": "unix-time-seconds unix-time-milliseconds",
     "pattern": "pattern",
 }
+# Tokens that are no words, and their names.
+_SYMBOLS = {"*": "auto-id", "$": "new-id", "=": "equal", "~": "approximately"}
 # The names of choices, by the name of what is offered first; otherwise they are named after all of it.
 _CHOICES = {
     "async": "flush-type",
+    "auto-id": "id-selector",
     "before": "where",
     "byscore": "sortby",
     "client-id": "new-format",
+    "equal": "operator",
     "fnx": "condition",
     "force": "options",
     "gt": "comparison",
     "hard": "reset-type",
     "host-port": "args",
+    "id": "id-selector",
     "increment": "amount",
     "ip:port": "filter",
     "left": "where",
     "libname": "attr",
+    "maxlen": "strategy",
     "min": "where",
     "node-id": "subcommand",
     "nosave": "save-selector",
@@ -427,8 +458,9 @@ class _Parser:
                     raise ValueError(f"{group.name} repeats nothing")
             elif word == "<":
                 (taken or items).append(self._group(">")[0])
-            elif word[0].isupper():
-                items, taken = [*items, *_joined(taken)], [Argument(word.lower(), "pure-token", word)]
+            elif word[0].isupper() or word in _SYMBOLS:
+                name = _SYMBOLS.get(word, word.lower())
+                items, taken = [*items, *_joined(taken)], [Argument(name, "pure-token", word)]
             else:
                 (taken or items).append(_plain(word))
             self._marks(taken or items)

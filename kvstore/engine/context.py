@@ -107,6 +107,8 @@ class Limits:
     zset_max_listpack_entries: int = 128
     zset_max_listpack_value: int = 64
     list_max_listpack_size: int = -2
+    stream_node_max_bytes: int = 4096
+    stream_node_max_entries: int = 100
 
 
 @dataclass(slots=True)
@@ -137,6 +139,7 @@ class Context:
         "listeners",
         "live",
         "new_tap",
+        "obeys",
         "random",
         "stats",
         "units",
@@ -166,6 +169,7 @@ class Context:
         # Sources of function libraries by name, as they were read: kept, to be written again.
         self.libraries: dict[bytes, bytes] = {}
         self.active_expire = True
+        self.obeys = False  # what runs now are effects of a log: what they say of times is taken as it is
         self.evictor = Evictor(self)
 
     def now(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import kvstore.engine.types.stream
 import kvstore.engine.types.string  # noqa: F401
 from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic
@@ -12,10 +11,13 @@ from kvstore.engine.newer_strings import NewerStrings
 from kvstore.engine.scan_iterators import ScanIterators
 from kvstore.engine.serial import Serial
 from kvstore.engine.sets import Sets
+from kvstore.engine.stream_info import StreamInfo
 from kvstore.engine.zsets import SortedSets
 
 
-class Database(ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, Serial, Generic, Deadlines):
+class Database(
+    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, StreamInfo, Serial, Generic, Deadlines
+):
     """A numbered database of a store, as sessions use it."""
 
     __slots__ = ()

@@ -116,8 +116,8 @@ class _Confined:
 GROWING = frozenset(
     """append blmove brpoplpush copy decr decrby getset hexpire hexpireat hincrby hincrbyfloat hmset hpexpire
     hpexpireat hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lpush lpushx lset mset msetex msetnx
-    psetex restore rpoplpush rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore sunionstore zadd
-    zdiffstore zincrby zinterstore zrangestore zunionstore""".split()
+    psetex restore rpoplpush rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore sunionstore xadd
+    xgroup_create xgroup_createconsumer xsetid zadd zdiffstore zincrby zinterstore zrangestore zunionstore""".split()
 )
 
 

@@ -296,11 +296,11 @@ class _Quiet:
         self._listeners, self._frozen = ctx.listeners, ctx.frozen
         for listener in self._listeners:
             ctx.unlisten(listener)
-        ctx.frozen = _LONG_AGO
+        ctx.frozen, ctx.obeys = _LONG_AGO, True
 
     def end(self) -> None:
         ctx = self._ctx
-        ctx.frozen = self._frozen
+        ctx.frozen, ctx.obeys = self._frozen, False
         if self._collecting:
             gc.enable()
         for listener in reversed(self._listeners):

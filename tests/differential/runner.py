@@ -305,7 +305,11 @@ def _contents(kind: bytes, key: bytes) -> list[tuple[bytes, ...]]:
         b"+set\r\n": [(b"SMEMBERS", key)],
         b"+hash\r\n": [(b"HGETALL", key)],
         b"+zset\r\n": [(b"ZRANGE", key, b"0", b"-1", b"WITHSCORES")],
-        b"+stream\r\n": [(b"XRANGE", key, b"-", b"+"), (b"XINFO", b"STREAM", key)],
+        b"+stream\r\n": [
+            (b"XRANGE", key, b"-", b"+"),
+            (b"XINFO", b"STREAM", key),
+            (b"XINFO", b"GROUPS", key),
+        ],
     }
     return probes.get(kind, [])
 

@@ -287,7 +287,13 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _used("enable-protected-configs", _WHO, "no", "who may set dir and dbfilename", "immutable"),
         _used("enable-debug-command", _WHO, "no", "who may call DEBUG", "immutable"),
         _kept("enable-module-command", _WHO, "no", "there are no modules", "immutable"),
-        _used("aclfile", _MAYBE_EMPTY, "", "the file of users that ACL LOAD reads and ACL SAVE writes", "immutable"),
+        _used(
+            "aclfile",
+            _MAYBE_EMPTY,
+            "",
+            "the file of users that ACL LOAD reads and ACL SAVE writes",
+            "immutable",
+        ),
         _used(
             "acl-pubsub-default",
             Enum("allchannels", "resetchannels"),
@@ -362,8 +368,8 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         ),
         _used("zset-max-listpack-value zset-max-ziplist-value", _SIZE, 64, "OBJECT ENCODING of sorted sets"),
         _later("hll-sparse-max-bytes", _SIZE, 3000, "the HyperLogLog"),
-        _later("stream-node-max-bytes", _SIZE, 4096, "streams"),
-        _later("stream-node-max-entries", _LONG, 100, "streams"),
+        _used("stream-node-max-bytes", _SIZE, 4096, "what XTRIM and XADD drop with ~"),
+        _used("stream-node-max-entries", _LONG, 100, "what XTRIM and XADD drop with ~"),
     ),
     "Scripts": (
         _used(

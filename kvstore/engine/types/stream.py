@@ -3,6 +3,7 @@
 Invariants
 - ``last_id`` is at or behind the last entry; entries are only added behind it, and no ID is (0, 0). The first ID
   is that of the first entry.
+- ``layout`` has the nodes in which a server would hold the entries; see there.
 - An entry is a tuple of fields and values in turn. Field names of entries that have the same ones are one object.
 - What is pending of a consumer is pending of its group, as the same object, and the other way round.
 - A stream may be empty: what it counts, and its groups, are kept.
@@ -28,7 +29,8 @@ from kvstore.engine.context import Effect, Limits
 from kvstore.engine.ids import FIRST_ID, ID, IdMap
 from kvstore.engine.types import Loader, Target, ValueType, register
 from kvstore.engine.types.payload import dump_payload
-from kvstore.engine.types.stream_nodes import Words, node_of, node_sizes, raw_id, read_node
+from kvstore.engine.types.stream_layout import Layout, loaded_node
+from kvstore.engine.types.stream_nodes import ReadNode, Words, node_of, raw_id, read_node
 from kvstore.errors import FormatError
 from kvstore.numbers import INT64_MAX
 
@@ -44,8 +46,8 @@ UNKNOWN: Final = -1
 NEVER: Final = -1
 
 _64_BITS: Final = (1 << 64) - 1
-# Nodes that are counted between two pauses: about 2 ms.
-_PAUSE_NODES: Final = 50
+# Entries that are laid out between two pauses: about 2 ms.
+_PAUSE_ENTRIES: Final = 3000
 # Entries, or what is pending, that are taken out of the stream at once to be written.
 _BATCH: Final = 1000
 # Bytes of a node in a file, at least: its name and a listpack.
@@ -112,7 +114,7 @@ class Group:
 
 
 class Stream:
-    __slots__ = ("entries", "entries_added", "groups", "last_id", "max_deleted_id")
+    __slots__ = ("entries", "entries_added", "groups", "last_id", "layout", "max_deleted_id")
 
     def __init__(self) -> None:
         self.entries: IdMap[Words] = IdMap()
@@ -120,6 +122,7 @@ class Stream:
         self.max_deleted_id: ID = FIRST_ID  # the highest that was deleted, other than by trimming
         self.entries_added = 0  # ever
         self.groups: dict[bytes, Group] = {}
+        self.layout = Layout()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -145,11 +148,71 @@ class Stream:
 
     def delete(self, id: ID) -> bool:
         """Delete an entry; False if it is not there. O(log n)."""
-        if self.entries.pop(id) is None:
+        if self.entries.get(id) is None:
             return False
+        self.layout.delete(self.entries, id)
+        self.entries.pop(id)
         if id > self.max_deleted_id:
             self.max_deleted_id = id
         return True
+
+    def trim(
+        self, maxlen: int | None, minid: ID = FIRST_ID, *, approximate: bool = False, limit: int = 0
+    ) -> int:
+        """Drop the first entries: all but ``maxlen``, or if that is None those before ``minid``; how many went.
+
+        ``approximate``: only whole nodes, and no node that would make it more than ``limit`` (0: no limit).
+        O(nodes that go + entries that go / 256), where they are laid out.
+        """
+        entries, layout = self.entries, self.layout
+        size = len(entries)
+        if maxlen is not None and size <= maxlen:
+            return 0
+        gone = at = 0
+        while (node := layout.whole(entries, at)) is not None:
+            if (maxlen is not None and size - gone <= maxlen) or (limit and gone + node.alive > limit):
+                break
+            if size - gone - node.alive >= maxlen if maxlen is not None else node.last < minid:
+                gone += node.alive
+                at += 1
+                continue
+            if not approximate:
+                part = (entries.before(minid) if maxlen is None else size - maxlen) - gone
+                node.alive -= part
+                node.dead += part
+                gone += part
+            break
+        del layout.nodes[:at]
+        if gone:
+            entries.trim(gone)
+        return gone
+
+    # What follows goes by what servers keep of deletions: how many there were before an ID is unknown.
+
+    def has_gap_behind(self, id: ID) -> bool:
+        """Whether an entry behind that ID may have been deleted. O(1)."""
+        return bool(len(self.entries)) and FIRST_ID != self.max_deleted_id >= max(id, self.first_id)
+
+    def count_up_to(self, id: ID) -> int:
+        """How many entries there ever were up to that ID, or UNKNOWN. O(1)."""
+        added, size = self.entries_added, len(self.entries)
+        if not added or (not size and id <= self.last_id):
+            return added
+        if id == self.last_id:
+            return added
+        first, deleted = self.first_id, self.max_deleted_id
+        if id < self.last_id and (deleted == FIRST_ID or deleted < first) and id <= first:
+            return added - size + (id == first)
+        return UNKNOWN
+
+    def lag(self, group: Group) -> int | None:
+        """How many entries a group has yet to read; None where that is unknown. O(1)."""
+        if not self.entries_added:
+            return 0
+        read = group.entries_read
+        if read == UNKNOWN or self.has_gap_behind(group.last_id):
+            read = self.count_up_to(group.last_id)
+        return None if read == UNKNOWN else self.entries_added - read
 
 
 def _copy(value: Stream) -> Stream:
@@ -157,6 +220,7 @@ def _copy(value: Stream) -> Stream:
     twin.entries = value.entries.copy()
     twin.last_id, twin.max_deleted_id = value.last_id, value.max_deleted_id
     twin.entries_added = value.entries_added
+    twin.layout = value.layout.copy()
     for name, group in value.groups.items():
         made = twin.groups[name] = Group(group.last_id, group.entries_read)
         for consumer in group.consumers.values():
@@ -195,13 +259,14 @@ def _rewrite(key: bytes, value: Stream) -> Iterator[Effect]:
 
 
 def _digest(value: Stream) -> object:
+    # When consumers were last seen is left out: no command repeats that, and a real server's log does not either.
     groups = [
         (
             name,
             group.last_id,
             group.entries_read,
             tuple((id, p.consumer.name, p.delivered_ms, p.count) for id, p in group.pending.items()),
-            frozenset((each.name, each.seen_ms, each.active_ms) for each in group.consumers.values()),
+            frozenset(group.consumers),
         )
         for name, group in value.groups.items()
     ]
@@ -211,6 +276,7 @@ def _digest(value: Stream) -> object:
 
 def _check(value: Stream) -> None:
     value.entries.check()
+    value.layout.check(value.entries)
     # Entries have fields, each with a value.
     for _, words in value.entries.items():
         assert type(words) is tuple and words and not len(words) % 2
@@ -304,11 +370,9 @@ class _StreamPieces(Pieces):
         """The body in small parts; an empty one is a pause."""
         # How many nodes there are stands before the first. They are counted without making them: a large stream
         # neither stops its writer nor is in memory twice.
-        sizes: list[int] = []
-        for size in node_sizes(self._entries()):
-            sizes.append(size)
-            if not len(sizes) % _PAUSE_NODES:
-                yield b""
+        while self._value.layout.lay_out(self._value.entries, _PAUSE_ENTRIES):
+            yield b""
+        sizes = [node.alive for node in self._value.layout.nodes if node.alive]
         yield length_of(len(sizes))
         entries = self._entries()
         for size in sizes:
@@ -417,14 +481,30 @@ def _guessed_read(value: Stream, last_id: ID) -> int:
     return int(last_id == first) if last_id <= first else UNKNOWN
 
 
+def _adopt_nodes(value: Stream, nodes: list[ReadNode]) -> None:
+    """Let the entries stand in the nodes that were read, unless an ID is before the name of its node."""
+    last = FIRST_ID
+    laid_out = []
+    for node in nodes:
+        if node.alive + node.dead:
+            if not last < node.first <= node.last:
+                return
+            last = node.last
+            laid_out.append(loaded_node(*node))
+    value.layout.nodes, value.layout.done = laid_out, last
+
+
 def _load_with(number: int) -> Loader:
     """The loader of one of the three types."""
 
     def load(reader: Reader, limits: Limits) -> Stream:
         value = Stream()
         last = FIRST_ID
+        nodes: list[ReadNode] = []
         for _ in range(reader.count(_NODE_LEAST_BYTES)):
-            last = read_node(reader, value.entries, last)
+            nodes.append(read_node(reader, value.entries, last))
+            last = nodes[-1].last
+        _adopt_nodes(value, nodes)
         start = reader.pos
         if reader.length() != len(value):
             raise FormatError("a stream has not as many entries as it says", start)

@@ -6,7 +6,6 @@ where the fields are those of the first), and how many elements that were.
 
 Invariants
 - What is read is in order, as deleted entries are that are left out, and agrees with the node's own counts.
-- What is written is cut into nodes of up to 100 entries and about 4 KB, as servers do.
 
 Costs: reading about 2.3 µs for an entry of one field, 0.7 µs for each further one; writing 2 and 0.5.
 
@@ -15,10 +14,10 @@ Must not know: streams, groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from kvstore.engine.codec import Reader, compact_string_of, string_of
 from kvstore.engine.ids import ID, IdMap
@@ -34,9 +33,9 @@ _DELETED: Final = 1
 _SAME: Final = 2
 # Elements that stand before the fields or values of an entry.
 _BEFORE: Final = 3
-# When a node is full: entries, and bytes of their words.
-_NODE_ENTRIES: Final = 100
-_NODE_BYTES: Final = 4096
+# When a node is full, where nobody says otherwise: entries, and bytes.
+NODE_ENTRIES: Final = 100
+NODE_BYTES: Final = 4096
 
 _ID: Final = Struct(">QQ")
 _LISTPACK_HEAD: Final = Struct("<IH")
@@ -53,19 +52,27 @@ def raw_id(reader: Reader) -> ID:
     return time, sequence
 
 
-def read_node(reader: Reader, entries: IdMap[Words], last: ID) -> ID:
-    """Append the entries of a node, which all come behind ``last``; the ID of its last one, were it deleted.
+class ReadNode(NamedTuple):
+    """What a node was that was read."""
 
-    Raises FormatError.
-    """
+    first: ID  # its name
+    last: ID  # of its last entry, were it deleted, or what was the last before it
+    names: Words
+    size: int  # bytes of its listpack
+    alive: int
+    dead: int
+
+
+def read_node(reader: Reader, entries: IdMap[Words], last: ID) -> ReadNode:
+    """Append the entries of a node, which all come behind ``last``. Raises FormatError."""
     start = reader.pos
     name = reader.string()
     if len(name) != _ID.size:
         raise FormatError(f"a node of a stream is named by {len(name)} bytes", start)
     start = reader.pos
-    words = reader.packed(listpack)
+    packed = reader.string()
     try:
-        return _take_entries(words, _ID.unpack(name), entries, last)
+        return _take_entries(listpack(packed), len(packed), _ID.unpack(name), entries, last)
     except IndexError:
         raise FormatError("a node of a stream ends within what begins", start) from None
     except FormatError as error:
@@ -79,14 +86,15 @@ def _number(word: bytes) -> int:
     return number
 
 
-def _take_entries(words: list[bytes], first: tuple[int, int], entries: IdMap[Words], last: ID) -> ID:
+def _take_entries(words: list[bytes], size: int, first: ID, entries: IdMap[Words], last: ID) -> ReadNode:
     if len(words) <= _BEFORE:
         raise FormatError("a node of a stream has no counts")
     alive, dead, width = map(_number, words[:_BEFORE])
     at = _BEFORE + width
     if width < 0 or words[at] != b"0":
         raise FormatError("a node of a stream has not as many fields as it says")
-    names = words[_BEFORE:at]
+    names = tuple(words[_BEFORE:at])
+    node = (alive, dead)
     at += 1
     first_time, first_sequence = first
     alive_now, end = len(entries) + alive, len(words)
@@ -130,7 +138,7 @@ def _take_entries(words: list[bytes], first: tuple[int, int], entries: IdMap[Wor
             append(id, held)
     if dead or len(entries) != alive_now:
         raise FormatError("a node of a stream has not as many entries as it says")
-    return last
+    return ReadNode(first, last, names, size, *node)
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -189,20 +197,6 @@ def _distance(n: int) -> bytes:
     return _integer(n if n < _HALF else n - 2 * _HALF)
 
 
-def node_sizes(entries: Iterable[tuple[ID, Words]]) -> Iterator[int]:
-    """How many of the entries each node takes, in turn. About 0.4 µs an entry."""
-    count = size = 0
-    for _, words in entries:
-        length = sum(map(len, words))
-        if count and (count == _NODE_ENTRIES or size + length >= _NODE_BYTES):
-            yield count
-            count = size = 0
-        count += 1
-        size += length
-    if count:
-        yield count
-
-
 def node_of(entries: Iterable[tuple[ID, Words]], compress: bool) -> bytes:
     """The node of these entries, of which there is one: its name and its listpack."""
     element, distance = _element, _distance
@@ -237,5 +231,5 @@ def node_of(entries: Iterable[tuple[ID, Words]], compress: bool) -> bytes:
 def _listpack(entries: int, parts: list[bytes]) -> bytes:
     """A node of that many entries, made of the elements that stand behind its counts."""
     elements = min(2 + len(parts), _UNCOUNTED)
-    body = _SMALL[entries] + _SMALL[0] + b"".join(parts)
+    body = _integer(entries) + _SMALL[0] + b"".join(parts)
     return _LISTPACK_HEAD.pack(_LISTPACK_FRAME + len(body), elements) + body + b"\xff"
