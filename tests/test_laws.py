@@ -19,7 +19,7 @@ from tests.laws import START_MS, Lawful, Recorder, digest, replay
 from tests.seeds import new_seed
 
 # Grammars of what has no part in the laws: connections, not data.
-NOT_DATA = {"tx", "blocking", "pubsub"}
+NOT_DATA = {"tx", "blocking", "stream_blocking", "pubsub"}
 FAMILIES = [name for name in grammars.families() if name not in NOT_DATA]
 LIMITS_OF: dict[str, int] = {
     "hash_max_listpack_entries": 4,

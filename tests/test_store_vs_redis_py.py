@@ -52,6 +52,22 @@ def scored(rng: Rng) -> dict[Any, Any]:
     return {member(rng): rng.choice(SCORES) for _ in range(rng.randint(1, 4))}
 
 
+def stream_id(rng: Rng) -> Any:
+    return rng.choice((0, 3, "5-1", b"-", "+", "$", "x", "(4"))
+
+
+def stream_ids(rng: Rng) -> list[Any]:
+    return [rng.choice((*range(1, 9), "5-1", "x")) for _ in range(rng.randint(1, 3))]
+
+
+def new_id(rng: Rng) -> Any:
+    return rng.choice((*range(1, 9), "5-*", "7-*", b"8-*", "x", "9-*"))
+
+
+def consumer(rng: Rng) -> Any:
+    return rng.choice(("c", "d", b"e"))
+
+
 def ttl(rng: Rng) -> dict[str, Any]:
     return rng.choice(({}, {}, {"ex": 100}, {"px": 100_000}, {"keepttl": True}, {"exat": 4102444800}))
 
@@ -130,6 +146,63 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
     "zcount": lambda r: ("zcount", (key(r), 0, "+inf"), {}),
     "zlexcount": lambda r: ("zlexcount", (key(r), "-", "[m2"), {}),
     "zremrangebyrank": lambda r: ("zremrangebyrank", (key(r), 0, 1), {}),
+    "xadd": lambda r: (
+        "xadd",
+        (key(r), {member(r): member(r) for _ in range(2)}),
+        {
+            "id": new_id(r),
+            **r.choice(({}, {"maxlen": 3}, {"maxlen": 2, "approximate": False}, {"minid": 4, "limit": 2})),
+            **flags(r, "nomkstream"),
+        },
+    ),
+    "xlen": lambda r: ("xlen", (key(r),), {}),
+    "xrange": lambda r: (
+        "xrange",
+        (key(r), stream_id(r), stream_id(r)),
+        r.choice(({}, {"count": 2}, {"count": 0})),
+    ),
+    "xrevrange": lambda r: ("xrevrange", (key(r),), r.choice(({}, {"count": 2}))),
+    "xdel": lambda r: ("xdel", (key(r), *stream_ids(r)), {}),
+    "xtrim": lambda r: (
+        "xtrim",
+        (key(r),),
+        r.choice(({"maxlen": 1}, {"maxlen": 3, "approximate": False}, {})),
+    ),
+    "xread": lambda r: (
+        "xread",
+        ({key(r): r.choice((0, "3-0", "$", 7)) for _ in range(2)},),
+        r.choice(({}, {"count": 1}, {"block": 1})),
+    ),
+    "xgroup_create": lambda r: ("xgroup_create", (key(r), "g", stream_id(r)), flags(r, "mkstream")),
+    "xgroup_setid": lambda r: ("xgroup_setid", (key(r), "g", r.choice(("$", 0, 3))), {}),
+    "xgroup_destroy": lambda r: ("xgroup_destroy", (key(r), r.choice(("g", "h"))), {}),
+    "xgroup_createconsumer": lambda r: ("xgroup_createconsumer", (key(r), "g", consumer(r)), {}),
+    "xgroup_delconsumer": lambda r: ("xgroup_delconsumer", (key(r), "g", consumer(r)), {}),
+    "xreadgroup": lambda r: (
+        "xreadgroup",
+        ("g", consumer(r), {key(r): r.choice((">", ">", ">", 0))}),
+        {**r.choice(({}, {"count": 1}, {"block": 1})), **flags(r, "noack")},
+    ),
+    "xack": lambda r: ("xack", (key(r), "g", *stream_ids(r)), {}),
+    "xpending": lambda r: ("xpending", (key(r), "g"), {}),
+    "xpending_range": lambda r: (
+        "xpending_range",
+        (key(r), "g", "-", "+", r.choice((1, 10))),
+        r.choice(({}, {"consumername": "c"}, {"idle": 100_000})),
+    ),
+    "xclaim": lambda r: (
+        "xclaim",
+        (key(r), "g", consumer(r), r.choice((0, 0, 100_000)), stream_ids(r)),
+        {**r.choice(({}, {"retrycount": 3}, {"idle": 100})), **flags(r, "force", "justid")},
+    ),
+    "xautoclaim": lambda r: (
+        "xautoclaim",
+        (key(r), "g", consumer(r), 0),
+        {**r.choice(({}, {"count": 1}, {"start_id": "3-0"})), **flags(r, "justid")},
+    ),
+    "xinfo_stream": lambda r: ("xinfo_stream", (key(r),), flags(r, "full")),
+    "xinfo_groups": lambda r: ("xinfo_groups", (key(r),), {}),
+    "xinfo_consumers": lambda r: ("xinfo_consumers", (key(r), "g"), {}),
     "delete": lambda r: ("delete", tuple(keys(r)), {}),
     "exists": lambda r: ("exists", tuple(keys(r)), {}),
     "expire": lambda r: ("expire", (key(r), 1000), flags(r, "nx", "xx", "gt", "lt")),
@@ -146,6 +219,9 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
 }
 # Calls whose results have no order of their own.
 UNORDERED = {"hkeys", "hvals", "keys"}
+# Calls whose results tell of times, and what they call them.
+TIMED = {"xpending_range", "xinfo_stream", "xinfo_consumers"}
+TIMES = {"time_since_delivered", "idle", "inactive", "seen-time", "active-time", "pending"}
 # How kvstore's classes are called in redis-py.
 CLASSES = {"WrongTypeError": "ResponseError"}
 
@@ -168,7 +244,15 @@ def comparable(name: str, result: Any) -> Any:
     """redis-py prints the scores of ZMPOP itself, in digits of its own and always as bytes."""
     if name == "zmpop" and isinstance(result, list):
         return [result[0], [[member, float(score)] for member, score in result[1]]]
+    if name in TIMED:
+        return without_times(result)
     return sorted(result) if name in UNORDERED and isinstance(result, list) else result
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: name in TIMES or without_times(item) for name, item in value.items()}
+    return list(map(without_times, value)) if isinstance(value, list) else value
 
 
 def seed() -> int:

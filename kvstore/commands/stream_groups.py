@@ -24,6 +24,7 @@ from kvstore.engine.stream_claims import (
     autoclaim_count,
     entries_of,
     parse_leading_ids,
+    unknown_option,
 )
 from kvstore.engine.stream_groups import entries_read_of
 from kvstore.engine.stream_ids import format_id, parse_start, parse_stop, parse_strict_id
@@ -239,8 +240,7 @@ def xclaim(session: Session, argv: Argv) -> list[Any]:
         elif name == b"LASTID" and words:
             claim.last_id = parse_strict_id(words.next())
         else:
-            shown = option.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            raise err(f"Unrecognized XCLAIM option '{shown}'")
+            raise unknown_option(option)
     return _claimed_tree(*db._xclaim(argv[1], argv[2], argv[3], min_idle, ids, claim), claim.just_id)
 
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from kvstore.engine.ids import FIRST_ID, ID
 from kvstore.engine.keyspace import KeyT, to_bytes
-from kvstore.engine.stream_groups import ConsumerT, GroupT, StreamGroups, no_such_group
+from kvstore.engine.stream_groups import ConsumerT, GroupT, StreamGroups, as_c_text, no_such_group
 from kvstore.engine.stream_ids import INVALID_ID, format_id, parse_start, parse_stop, parse_strict_id
 from kvstore.engine.streams import Entries, StreamIdT, as_tuples
 from kvstore.engine.types.stream import Consumer, Group, Pending, Stream
-from kvstore.errors import DataError, ResponseError
+from kvstore.errors import DataError, ResponseError, err
 from kvstore.numbers import as_int
 
 _NO_GROUP: Final = "No such key '{}' or consumer group '{}'"
@@ -171,9 +171,13 @@ class StreamClaims(StreamGroups):
         for what, flag in (("force", force), ("justid", justid)):
             if not isinstance(flag, bool):
                 raise DataError(f"XCLAIM {what} must be a boolean")
-        ids = [parse_strict_id(id) for id in message_ids]
-        claim = Claim(idle, time, retrycount, force, justid)
         key, group = to_bytes(name), to_bytes(groupname)
+        self._required_group(key, group, to_change=False)
+        words = list(map(to_bytes, message_ids))
+        ids = parse_leading_ids(words)
+        if len(ids) < len(words):
+            raise unknown_option(words[len(ids)])
+        claim = Claim(idle, time, retrycount, force, justid)
         stream, claimed = self._xclaim(key, group, to_bytes(consumername), min_idle_time, ids, claim)
         if justid:
             return [format_id(id) for id, _ in claimed]
@@ -328,6 +332,11 @@ def autoclaim_count(value: Any) -> int:
     if not 1 <= count <= _MOST:
         raise ResponseError(_NO_COUNT)
     return count
+
+
+def unknown_option(word: bytes) -> ResponseError:
+    """What XCLAIM says of a word that is neither an ID nor an option."""
+    return err(f"Unrecognized XCLAIM option '{as_c_text(word)}'")
 
 
 def parse_leading_ids(words: Sequence[bytes]) -> list[ID]:

@@ -38,10 +38,14 @@ _NO_DOLLAR: Final = (
 )
 
 
+def as_c_text(word: bytes) -> str:
+    """A word as C prints it: up to a zero byte."""
+    return word.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
 def no_such_group(text: str, *names: bytes) -> ResponseError:
-    """NOGROUP, whose text names the key and the group. As C prints them: up to a zero byte."""
-    shown = (name.partition(b"\0")[0].decode("utf-8", "surrogateescape") for name in names)
-    return ResponseError("NOGROUP " + text.format(*shown))
+    """NOGROUP, whose text names the key and the group."""
+    return ResponseError("NOGROUP " + text.format(*map(as_c_text, names)))
 
 
 class StreamGroups(Streams):
