@@ -2,7 +2,7 @@
 
 It does not depend on the order of keys, members and fields, only on that of a list's elements and a stream's
 entries. Values are read through the commands that rebuild them, so that nothing here asks what they are made of;
-of a stream, which no commands rebuild, the entries count and its groups do not.
+of a stream, which commands may not rebuild, the entries count and its groups do not.
 
 Must not know: other containers, sessions.
 """

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from typing import Final, TypeVar
 
 from kvstore.engine.codec import PIECE_BYTES, PIECE_COUNT, Pieces, Reader, length_of, string_of
@@ -254,8 +254,37 @@ def _effort(value: Stream) -> int:
 
 
 def _rewrite(key: bytes, value: Stream) -> Iterator[Effect]:
-    # No commands give back all that a stream counts, so it is restored as it is.
-    yield (b"RESTORE", key, b"0", dump_payload(value), b"REPLACE", b"ABSTTL")
+    # As servers write it. What is pending and was deleted no command gives back: then it is restored as it is.
+    if any(
+        value.entries.get(id) is None for group in value.groups.values() for id, _ in group.pending.items()
+    ):
+        yield (b"RESTORE", key, b"0", dump_payload(value), b"REPLACE", b"ABSTTL")
+        return
+    for id, words in value.entries.items():
+        yield (b"XADD", key, _written(id), *words)
+    if not value.entries:
+        yield (b"XADD", key, b"MAXLEN", b"0", b"0-1", b"", b"")
+    counted = (b"ENTRIESADDED", b"%d" % value.entries_added, b"MAXDELETEDID", _written(value.max_deleted_id))
+    yield (b"XSETID", key, _written(value.last_id), *counted)
+    for name, group in value.groups.items():
+        read = (b"ENTRIESREAD", b"%d" % group.entries_read)
+        yield (b"XGROUP", b"CREATE", key, name, _written(group.last_id), *read)
+        for consumer in group.consumers.values():
+            yield (b"XGROUP", b"CREATECONSUMER", key, name, consumer.name)
+            yield from _claims(key, name, consumer)
+
+
+def _written(id: ID) -> bytes:
+    return b"%d-%d" % id
+
+
+def _claims(key: bytes, group: bytes, consumer: Consumer) -> Iterator[Effect]:
+    """Commands that make pending of a consumer what is."""
+    pending = consumer.pending.items()
+    for (time, count), alike in groupby(pending, lambda one: (one[1].delivered_ms, one[1].count)):
+        told = (b"TIME", b"%d" % time, b"RETRYCOUNT", b"%d" % count, b"JUSTID", b"FORCE")
+        while batch := [_written(id) for id, _ in islice(alike, _BATCH)]:
+            yield (b"XCLAIM", key, group, consumer.name, b"0", *batch, *told)
 
 
 def _digest(value: Stream) -> object:
