@@ -1,8 +1,4 @@
-"""RQ: a queue and a worker in burst mode, in the test's own process.
-
-RQ keeps results, and what it knows of failures, in streams, whose commands kvstore has yet to get: until then jobs
-are tested that keep no result.
-"""
+"""RQ: a queue and a worker in burst mode, in the test's own process."""
 
 import pytest
 from rq import Queue, SimpleWorker
@@ -14,6 +10,7 @@ def resize(path, width):
     if width < 1:
         raise ValueError("nothing would be left")
     resized.append((path, width))
+    return f"{path} at {width}"
 
 
 @pytest.fixture
@@ -28,23 +25,23 @@ def work(queue):
 
 
 def test_jobs_are_run_in_order(queue):
-    jobs = [queue.enqueue(resize, "a.png", width, result_ttl=0) for width in (10, 20)]
+    jobs = [queue.enqueue(resize, "a.png", width) for width in (10, 20)]
     assert queue.job_ids == [job.id for job in jobs]
     assert work(queue)
     assert resized == [("a.png", 10), ("a.png", 20)]
-    assert queue.is_empty()
+    assert [job.return_value() for job in jobs] == ["a.png at 10", "a.png at 20"]
 
 
 def test_a_job_that_depends_on_another_comes_after_it(queue):
-    first = queue.enqueue(resize, "a.png", 10, result_ttl=0)
-    second = queue.enqueue(resize, "b.png", 10, result_ttl=0, depends_on=first)
+    first = queue.enqueue(resize, "a.png", 10)
+    second = queue.enqueue(resize, "b.png", 10, depends_on=first)
     assert second.get_status() == "deferred"
     work(queue)
     assert resized == [("a.png", 10), ("b.png", 10)]
 
 
-@pytest.mark.xfail(reason="RQ writes it to a stream, and XADD is still to come", strict=True)
 def test_a_job_that_fails_is_kept(queue):
     job = queue.enqueue(resize, "a.png", 0)
     work(queue)
     assert queue.failed_job_registry.get_job_ids() == [job.id]
+    assert "nothing would be left" in job.latest_result().exc_string
