@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from kvstore.commands.acl.lines import read_users
@@ -47,13 +48,19 @@ _BOTH: Final = (
 )
 
 
+@cache
+def _owner() -> User:
+    """Whose sessions no rule restricts: those of the program that holds the store. Never changed."""
+    return User.almighty(DEFAULT)
+
+
 class Users:
     """All users of one hub."""
 
     def __init__(self, hub: Hub):
         self._hub = hub
         self.default = User.almighty(DEFAULT)
-        self.owner = User.almighty(DEFAULT)  # of sessions that no rule restricts
+        self.owner = _owner()
         self._users: dict[bytes, User] = {DEFAULT: self.default}
         self._file: str | None = None
         self.log = AclLog()
@@ -123,6 +130,8 @@ class Users:
 
     def set_default_password(self, password: bytes) -> None:
         """requirepass: the one password of the default user; none where it is empty."""
+        if not password and self.default.nopass:
+            return  # as it is from the start
         changed = self.default.copy()
         for rule in (b"resetpass", b">" + password if password else b"nopass"):
             self.apply(changed, rule)
