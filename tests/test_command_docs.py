@@ -45,6 +45,7 @@ NAMES = {
     ("client|kill", "old-format"): "ip:port",
     ("client|list", "client-type"): "type",
     ("client|reply", "action"): "enabled",
+    ("client|tracking", "status"): "enabled",
     ("cluster|addslotsrange", "range"): "data",
     ("cluster|delslotsrange", "range"): "data",
     ("cluster|setslot", "importing"): "node-id",

@@ -13,6 +13,8 @@ from kvstore.commands.connection import check_client_name, family
 from kvstore.commands.help import add_help
 from kvstore.commands.kinds import BULK, INT, OK, TREE
 from kvstore.commands.registry import NO_REPLY, Argv, compile_silent
+from kvstore.commands.tracking import describe as describe_tracking
+from kvstore.commands.tracking import parse_tracking
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_int, parse_int
 from kvstore.resp import OK as OK_STATUS
@@ -48,7 +50,7 @@ def type_of(session: Session) -> str:
 
 def _marks(session: Session) -> str:
     """The letters of ``flags=``."""
-    hub = session.hub
+    hub, tracking = session.hub, session.tracking
     found = "".join(
         letter
         for letter, holds in (
@@ -56,6 +58,9 @@ def _marks(session: Session) -> str:
             ("P", session.subscriptions),
             ("x", session.in_multi),
             ("b", session.waiting is not None or session in hub.postponed),
+            ("t", tracking is not None),
+            ("R", tracking is not None and tracking.broken),
+            ("B", tracking is not None and tracking.bcast),
             ("d", session.tx_dirty),
             ("c", session.closing),
             ("U", session.is_unix),
@@ -104,7 +109,7 @@ def describe(session: Session) -> str:
         "events": "rw" if unsent and session is not session.hub.current else "r",
         "cmd": session.command.full_name if session.command is not None else "NULL",
         "user": session.user.name.decode("latin-1"),
-        "redir": -1,
+        "redir": -1 if session.tracking is None else session.tracking.redirect,
         "resp": session.protocol,
         "lib-name": session.lib_name.decode("latin-1"),
         "lib-ver": session.lib_ver.decode("latin-1"),
@@ -153,14 +158,45 @@ def _client_type(word: bytes) -> str:
 
 @family.command("CLIENT GETREDIR", 2, _FLAGS, kind=INT, since="6.0.0")
 def client_getredir(session: Session, argv: Argv) -> int:
-    """Where invalidations for this connection go: -1, as nothing tracks its keys. O(1)."""
-    return -1
+    """The connection that is told of changes in the place of this one: 0 for none, -1 if it tracks nothing. O(1)."""
+    return -1 if session.tracking is None else session.tracking.redirect
 
 
 @family.command("CLIENT TRACKINGINFO", 2, _FLAGS, kind=TREE, since="6.2.0")
 def client_trackinginfo(session: Session, argv: Argv) -> dict[bytes, Any]:
-    """Whether the keys of this connection are tracked: they are not. O(1)."""
-    return {b"flags": RespSet([b"off"]), b"redirect": -1, b"prefixes": []}
+    """How this connection tracks keys, if it does. O(1)."""
+    parts = describe_tracking(session)
+    return {**parts, b"flags": RespSet(parts[b"flags"])}
+
+
+@family.command("CLIENT TRACKING", -3, _FLAGS, kind=OK, since="6.0.0")
+def client_tracking(session: Session, argv: Argv) -> bool:
+    """Be told when keys change that this connection has read (ON), or all with given prefixes (BCAST). O(1)."""
+    asked = parse_tracking(session, argv)
+    if asked is None:
+        session.hub.tracking.stop(session)
+    else:
+        session.hub.tracking.start(session, asked)
+    return True
+
+
+@family.command("CLIENT CACHING", 3, _FLAGS, kind=OK, since="6.0.0")
+def client_caching(session: Session, argv: Argv) -> bool:
+    """Whether to track the keys of the next command, where that is asked for each time (OPTIN, OPTOUT). O(1)."""
+    tracking = session.tracking
+    if tracking is None:
+        raise err(
+            "CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+        )
+    word = argv[2].upper()
+    if word == b"YES" and not tracking.optin:
+        raise err("CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+    if word == b"NO" and not tracking.optout:
+        raise err("CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+    if word not in (b"YES", b"NO"):
+        raise Args.syntax_error()
+    tracking.caching = True
+    return True
 
 
 # -- names -----------------------------------------------------------------------------------------------
@@ -363,6 +399,7 @@ add_help(
     family,
     container,
     {
+        "CACHING": "(YES|NO)",
         "KILL": "<address> | <filter> <value> [<filter> <value> ...]",
         "LIST": "[TYPE <type> | ID <id> [<id> ...]]",
         "NO-EVICT": "(ON|OFF)",
@@ -371,6 +408,7 @@ add_help(
         "REPLY": "(ON|OFF|SKIP)",
         "SETINFO": "(LIB-NAME|LIB-VER) <value>",
         "SETNAME": "<name>",
+        "TRACKING": "(ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
         "UNBLOCK": "<id> [TIMEOUT|ERROR]",
     },
 )

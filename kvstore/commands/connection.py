@@ -156,6 +156,7 @@ def reset(session: Session, argv: Argv) -> str:
     hub.channels.forget(session)
     if session in hub.monitors:
         hub.set_monitor(session, False)
+    hub.tracking.stop(session)
     session.db = hub.ctx.database(0)
     session.name = b""
     session.no_evict = session.no_touch = False

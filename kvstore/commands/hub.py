@@ -28,7 +28,7 @@ from kvstore.commands.info import Rates
 from kvstore.commands.kinds import Codec
 from kvstore.commands.latency import LatencyMonitor
 from kvstore.commands.monitor import monitor_line
-from kvstore.commands.notify import Notifications
+from kvstore.commands.notify import UNWATCHED, Notifications
 from kvstore.commands.persistence import Persistence, UntilSynced
 from kvstore.commands.pubsub_registry import Channels
 from kvstore.commands.registry import Argv, Block, Command
@@ -46,6 +46,7 @@ from kvstore.commands.tables import (
     PAUSED_WRITES,
     RESTRICTED,
     RUN_SCRIPTS,
+    TRACKED,
     UNTOUCHING,
     CommandStats,
     Guard,
@@ -53,6 +54,7 @@ from kvstore.commands.tables import (
     check_permission,
 )
 from kvstore.commands.timers import Timer, Timers
+from kvstore.commands.tracking import Tracker
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.errors import StoreError
 from kvstore.resp import Status
@@ -66,10 +68,6 @@ log = logging.getLogger("kvstore")
 COMPAT_VERSION = (7, 2, 4)
 # What CLIENT PAUSE WRITE puts off.
 _WRITES = frozenset({"write", "may_replicate"})
-# Events of what does not count as a change of a watched key: groups of streams.
-_UNWATCHED = frozenset(
-    "xsetid xgroup-create xgroup-createconsumer xgroup-delconsumer xgroup-destroy xgroup-setid".split()
-) | {""}
 # Events of what may serve clients that are blocked on a key that was there before.
 _SERVING = frozenset({"xadd", "xgroup-destroy"})
 # Codes of errors that are counted apart, as scripts can make up any number of them.
@@ -111,6 +109,7 @@ class Hub:
         self.pending = False
         self.channels = Channels()
         self.notifications = Notifications(self)
+        self.tracking = Tracker(self)
         self.own_pushes: list[
             tuple[Session, Any]
         ] = []  # what the current session's command pushes to its own client
@@ -147,16 +146,26 @@ class Hub:
         self.unwatch(session)
         self._unblock(session)
         self.channels.forget(session)
+        self.tracking.forget(session)
         if session in self.monitors:
             self.set_monitor(session, False)
         if session in self.postponed:
             self.postponed.remove(session)
         session.stopped = True
 
-    def table(self, codec: Codec, mode: str, untouching: bool = False, restricted: bool = False) -> Table:
+    def table(
+        self,
+        codec: Codec,
+        mode: str,
+        untouching: bool = False,
+        restricted: bool = False,
+        tracked: bool = False,
+    ) -> Table:
         features = self.features | {UNTOUCHING} if untouching else self.features
         if restricted:
             features |= {RESTRICTED}
+        if tracked:
+            features |= {TRACKED}
         key = (codec, mode, features)
         found = self._tables.get(key)
         if found is None:
@@ -282,7 +291,7 @@ class Hub:
                 elif self._expecting and where in self._expecting:
                     self._ready.setdefault(where, False)
                     self.pending = True
-            if where in self._watchers and name not in _UNWATCHED:
+            if where in self._watchers and name not in UNWATCHED:
                 for session in self._watchers[where]:
                     session.tx_dirty = True
             if self.notifications.wanted:
@@ -327,10 +336,7 @@ class Hub:
     def drain(self) -> None:
         """Act on what the unit that just ended has caused, and on what follows from that."""
         current = self.current
-        if self.own_pushes:
-            pushes, self.own_pushes = self.own_pushes, []
-            for session, message in pushes:
-                session.out.append(message)
+        self._push_own()
         if self._draining:
             return
         self._draining = True
@@ -339,6 +345,7 @@ class Hub:
             while self.pending:
                 self.pending = False
                 self.notifications.send()
+                self.tracking.drain()
                 ready, self._ready = self._ready, {}
                 for (db, key), made in ready.items():
                     self._serve(db, key, made)
@@ -349,6 +356,13 @@ class Hub:
         finally:
             self._draining = False
             self.current = current
+
+    def _push_own(self) -> None:
+        """Send what a command has pushed to its own client, whose reply has been given."""
+        if self.own_pushes:
+            pushes, self.own_pushes = self.own_pushes, []
+            for session, message in pushes:
+                session.out.append(message)
 
     def _go_on(self, session: Session) -> None:
         """Run what came in during a stop. A bug costs this client its connection, and nobody else anything."""
@@ -503,10 +517,13 @@ class Hub:
         self.settle()
 
     def _try_again(self, session: Session, waiting: Waiting) -> None:
+        before, self.current = self.current, session
         try:
             if not session.user.unrestricted:  # the user may have changed meanwhile
                 check_permission(self, session, waiting.command, waiting.argv)
             value = waiting.command.body(session, waiting.argv)
+            if session.tracking is not None:
+                self.tracking.remember_call(session, waiting.command, waiting.argv)
             if isinstance(value, Block):
                 return
             reply = session.codec.of(waiting.command.kind)(value)
@@ -516,8 +533,11 @@ class Hub:
             reply = session.codec.error(str(error))
         except Exception:  # a bug of ours: neither who blocked next nor who made the key pays for it
             reply = self.crashed(session, waiting.argv)
+        finally:
+            self.current = before
         self._unblock(session)
         session.resume(reply)
+        self._push_own()
 
     # -- CLIENT PAUSE --------------------------------------------------------------------------------
 

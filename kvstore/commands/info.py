@@ -128,7 +128,7 @@ def _clients(hub: Hub) -> Fields:
     yield "client_recent_max_input_buffer", max((each.parser.buffered for each in connected), default=0)
     yield "client_recent_max_output_buffer", max((each.unsent for each in connected), default=0)
     yield "blocked_clients", hub.blocked_clients
-    yield "tracking_clients", 0
+    yield "tracking_clients", len(hub.tracking.sessions)
     yield "pubsub_clients", sum(1 for session in sessions if session.subscriptions)
     yield "watching_clients", sum(1 for session in sessions if session.watched)
     yield (
@@ -294,12 +294,12 @@ def _stats(hub: Hub) -> Fields:
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ]:
         yield name, 0
+    yield "tracking_total_keys", hub.tracking.keys
+    yield "tracking_total_items", hub.tracking.items
+    yield "tracking_total_prefixes", hub.tracking.prefixes
+    yield "unexpected_error_replies", 0
     yield "total_error_replies", hub.total_errors
     yield "dump_payload_sanitizations", 0
     yield "total_reads_processed", host.reads

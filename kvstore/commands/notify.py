@@ -50,6 +50,10 @@ _CLASSES: dict[str, str] = {
     "new": "n",
     "keymiss": "m",
 }
+# Events of what does not count as a change of the key, neither for WATCH nor for tracking: groups of streams.
+UNWATCHED = frozenset(
+    "xsetid xgroup-create xgroup-createconsumer xgroup-delconsumer xgroup-destroy xgroup-setid".split()
+) | {""}
 ALL_CLASSES = frozenset("g$lshzxetd")
 
 

@@ -147,7 +147,7 @@ class Scripting:
         session.user = caller.user
         session.authenticated = True
         self._restricted = not caller.user.unrestricted
-        self._table = hub.table(TREE2, SCRIPT, caller.no_touch)
+        self._table = hub.table(TREE2, SCRIPT, caller.no_touch, tracked=caller.tracking is not None)
         return session
 
     # -- hooks of the interpreter ------------------------------------------------------------------
@@ -156,7 +156,9 @@ class Scripting:
         """Run a command of the script; its reply tree."""
         table: Any = self._table
         if protocol == 3:
-            table = self._hub.table(TREE3, SCRIPT, self.caller.no_touch)  # type: ignore[union-attr]
+            caller: Session = self.caller  # type: ignore[assignment]
+            tracked = caller.tracking is not None
+            table = self._hub.table(TREE3, SCRIPT, caller.no_touch, tracked=tracked)
         try:
             command = table[argv[0]].command
         except UnknownCommand:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kvstore.commands.kinds import RESP2, RESP3, TREE2, TREE3, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Command, CommandRejected, Postponed
 from kvstore.commands.tables import MULTI, NOAUTH, NORMAL, SUBSCRIBED, Entry, Table, UnknownCommand
+from kvstore.commands.tracking import ends_caching
 from kvstore.errors import StoreError
 from kvstore.resp import RequestParser
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kvstore.commands.acl import User
     from kvstore.commands.hub import Hub
     from kvstore.commands.timers import Timer
+    from kvstore.commands.tracking import Tracking
     from kvstore.engine.database import Database
 
 
@@ -145,6 +147,7 @@ class Session:
         self.created_ms = self.active_ms = hub.ctx.clock.now_ms()
         self.no_evict = False
         self.no_touch = False
+        self.tracking: Tracking | None = None
         hub.attach(self)
         self.check_login()
 
@@ -196,7 +199,8 @@ class Session:
 
     def table_of(self, codec: Codec, mode: str) -> Table:
         """The table of a mode for this client: its user may not be allowed everything."""
-        return self.hub.table(codec, mode, self.no_touch, not self.user.unrestricted)
+        tracked = self.tracking is not None and not self.tracking.bcast
+        return self.hub.table(codec, mode, self.no_touch, not self.user.unrestricted, tracked)
 
     def log_in(self, user: User) -> None:
         """Be a user, whose password was given or need not be."""
@@ -334,6 +338,8 @@ class Session:
         if isinstance(error, CommandRejected):
             if entry is not None:
                 entry.stats.rejected += 1
+            if self.tracking is not None and not self.in_multi:  # CLIENT CACHING was for this command
+                self.tracking.caching &= entry is not None and not ends_caching(self.command)
             text = self._spoil(text, entry)
         elif entry is not None:
             entry.stats.failed += 1

@@ -88,6 +88,10 @@ def connect(hub: Hub) -> None:
         micros, ms = config["slowlog-log-slower-than"], config["latency-monitor-threshold"]
         hub.slow_nanos = min(micros * 1000 if micros >= 0 else _NEVER, ms * 1_000_000 or _NEVER)
 
+    def tracked_keys() -> None:
+        hub.tracking.most = config["tracking-table-max-keys"]
+        hub.tracking.limit()
+
     def slowlog_length() -> None:
         hub.slowlog.trim()
 
@@ -99,6 +103,7 @@ def connect(hub: Hub) -> None:
         (("acllog-max-len",), acl_log_length),
         (("slowlog-log-slower-than", "latency-monitor-threshold"), slow),
         (("slowlog-max-len",), slowlog_length),
+        (("tracking-table-max-keys",), tracked_keys),
     ):
         for name in names:
             config.on_change(name, fn)

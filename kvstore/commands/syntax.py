@@ -27,6 +27,7 @@ ACL GETUSER username
 ACL LOG [count | RESET]
 ACL SETUSER username [rule [rule ...]]
 AUTH [username@6.0.0] password
+CLIENT CACHING <YES | NO>
 CLIENT KILL <ip:port@-2.8.12
     | <[ID client-id]@2.8.12
     | [TYPE <NORMAL | MASTER@3.2.0 | SLAVE | REPLICA@5.0.0 | PUBSUB>]@2.8.12
@@ -39,6 +40,7 @@ CLIENT PAUSE timeout [WRITE | ALL]@6.2.0
 CLIENT REPLY <ON | OFF | SKIP>
 CLIENT SETINFO <LIB-NAME libname | LIB-VER libver>
 CLIENT SETNAME connection-name
+CLIENT TRACKING <ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]
 CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
 ECHO message
 HELLO [protover [AUTH username password] [SETNAME clientname]]

@@ -9,12 +9,13 @@ Must not know: sockets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.acl.selector import REASONS
 from kvstore.commands.kinds import Codec
 from kvstore.commands.registry import Argv, Command, CommandRejected, Run
+from kvstore.commands.tracking import ends_caching, reader_of
 from kvstore.errors import OutOfMemoryError, StoreError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ BUSY_TEXT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL 
 # Features of a session.
 UNTOUCHING = "untouching"  # CLIENT NO-TOUCH
 RESTRICTED = "restricted"  # its user may not do everything
+TRACKED = "tracked"  # what it reads is remembered for CLIENT TRACKING
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
@@ -158,6 +160,8 @@ class Table(dict[bytes, Entry]):
         flags, features = command.flags, self.features
         if UNTOUCHING in features and not flags & {"write"} and command.name != "TOUCH":
             run = _untouching(run)
+        if TRACKED in features:
+            run = _tracked(self.hub, command, run, self.mode)
         if MONITORED in features and "skip_monitor" in flags:
             run = _monitored_first(self.hub, command, run)
         elif MONITORED in features and "admin" not in flags:
@@ -423,6 +427,44 @@ def _untouching(run: Run) -> Run:
             db._on_access = tap
 
     return run_untouching
+
+
+def _tracked(hub: Hub, command: Command, run: Run, mode: str) -> Run:
+    """Remember which keys the command has read, whether it succeeds or not; CLIENT CACHING is over after it."""
+    keys_of = reader_of(command)
+    if mode in (SCRIPT, EXECUTING):
+        return run if keys_of is None else _remembering(hub, keys_of, run, mode == SCRIPT)
+    if not ends_caching(command):
+        return run
+    if keys_of is not None:
+        run = _remembering(hub, keys_of, run, by_script=False)
+
+    def run_tracked(session: Session, argv: Argv) -> Any:
+        try:
+            return run(session, argv)
+        finally:
+            tracking = session.tracking
+            if tracking is not None and not session.in_multi:
+                tracking.caching = False
+
+    return run_tracked
+
+
+def _remembering(hub: Hub, keys_of: Callable[[Argv], Iterable[bytes]], run: Run, by_script: bool) -> Run:
+    tracker = hub.tracking
+
+    def run_remembering(session: Session, argv: Argv) -> Any:
+        try:
+            reply = run(session, argv)
+        except CommandRejected:
+            raise
+        except StoreError:
+            tracker.remember(hub.scripting.caller or session if by_script else session, keys_of(argv))
+            raise
+        tracker.remember(hub.scripting.caller or session if by_script else session, keys_of(argv))
+        return reply
+
+    return run_remembering
 
 
 def _pausing(command: Command, run: Run, everything: bool) -> Run:

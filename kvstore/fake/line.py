@@ -274,7 +274,13 @@ class Line:
         """Do what is due, if that could send something to this client, which has asked for nothing; whether
         there is something to read, or the end."""
         session = self.session
-        if session.channels or session.patterns or session.shard_channels or session.backlog:
+        if (
+            session.channels
+            or session.patterns
+            or session.shard_channels
+            or session.backlog
+            or session.tracking is not None
+        ):
             self.poll()
         return bool(self.out) or self.has_ended
 

@@ -95,6 +95,7 @@ class Server:
         self.host.multiplexing = self.loop.mechanism
         self.host.shut_down = self._shut_down
         self.hub.scripting.serve_others = self.loop.serve_others
+        self.hub.tracking.at_end_of_turn = self.loop.call_soon
         self.limits = Limits()
         self.connections: set[Connection] = set()
         self.plain: dict[int, Connection] = {}  # those without TLS, by descriptor

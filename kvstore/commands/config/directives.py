@@ -315,7 +315,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             0,
             "closing the clients that hold most memory",
         ),
-        _later("tracking-table-max-keys", _LONG, 1000000, "client-side caching"),
+        _used("tracking-table-max-keys", _LONG, 1000000, "most keys that CLIENT TRACKING remembers; 0: any"),
     ),
     "Memory": (
         _used("maxmemory", _UNSIGNED_SIZE, 0, "limit of the data's memory; 0: none"),
