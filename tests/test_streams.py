@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import random
 from itertools import islice
+from typing import Any
+
+import pytest
 
 from kvstore.engine.context import Limits
 from kvstore.engine.ids import ID, IdMap
 from kvstore.engine.types import TYPES
 from kvstore.engine.types.payload import dump_payload, load_payload
 from kvstore.engine.types.stream import Consumer, Group, Stream
+from kvstore.engine.types.stream_pack import PackedEntries
+from tests.laws import START_MS
 from tests.seeds import new_seed
 
 RECORD = TYPES[Stream]
 LIMITS = Limits()
 
 
-def test_the_ordered_map_is_a_sorted_dict(heavy: bool) -> None:
+@pytest.mark.parametrize("packs", [False, True], ids=["plain", "packed"])
+def test_the_ordered_map_is_a_sorted_dict(packs: bool, heavy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvstore.engine.ids.LOOSE_MOST", 2)  # so that blocks are packed again
     rng = random.Random(new_seed())
+
+    def item(step: int) -> Any:
+        if not packs:
+            return step
+        odd = (b"g", b"x" * rng.choice((0, 3, 300))) if step // 600 % 2 and rng.random() < 0.1 else ()
+        return (b"f", b"%d" % step, *odd)
+
     for _ in range(20 if heavy else 3):
-        found: IdMap[int] = IdMap()
-        model: dict[ID, int] = {}
+        found: IdMap[Any] = IdMap(PackedEntries if packs else None)
+        model: dict[ID, Any] = {}
         spread = rng.choice((30, 3000, 1 << 40))
         weights = rng.choice(((8, 2, 2, 1), (2, 8, 2, 1), (3, 3, 10, 1)))
         for step in range(3000):
@@ -34,12 +48,12 @@ def test_the_ordered_map_is_a_sorted_dict(heavy: bool) -> None:
                         (last[0] + 1 + rng.randrange(3), rng.randrange(5)),
                     )
                 )
-                found.append(id, step)
-                model[id] = step
+                found.append(id, made := item(step))
+                model[id] = made
             elif what == "put":
                 id = (rng.randrange(spread), rng.randrange(4))
-                found.put(id, step)
-                model[id] = step
+                found.put(id, made := item(step))
+                model[id] = made
             elif what == "pop":
                 id = rng.choice(ids) if ids and rng.random() < 0.9 else (rng.randrange(spread), 1)
                 assert found.pop(id) == model.pop(id, None)
@@ -52,11 +66,12 @@ def test_the_ordered_map_is_a_sorted_dict(heavy: bool) -> None:
                 compare(found, model, rng, spread)
 
 
-def compare(found: IdMap[int], model: dict[ID, int], rng: random.Random, spread: int) -> None:
+def compare(found: IdMap[Any], model: dict[ID, Any], rng: random.Random, spread: int) -> None:
     found.check()
     pairs = sorted(model.items())
     assert list(found.items()) == pairs and list(found.copy().items()) == pairs
     assert len(found) == len(pairs)
+    assert len(list(found.unpacked_items())) == len(pairs) - found.packed_count
     assert (found.first(), found.last()) == ((pairs[0][0], pairs[-1][0]) if pairs else (None, None))
     assert found.latest() == (pairs[-1][1] if pairs else None)
     for _ in range(3):
@@ -108,3 +123,21 @@ def test_a_stream_through_random_changes_stays_sound_and_is_written_whole(heavy:
             assert list(value.entries.items()) == sorted(model.items())
             assert (value.entries_added, value.last_id) == (added, (time, 0))
             assert RECORD.digest(load_payload(dump_payload(value), LIMITS)) == RECORD.digest(value)
+
+
+def test_entries_that_nobody_reads_take_little_memory_and_are_counted() -> None:
+    value = Stream()
+    for number in range(10_000):
+        value.add((START_MS + 2 * number, 0), (b"field", b"value:%05d" % number))
+    assert value.entries.packed_count > 9_000
+    assert 11 < RECORD.memory(value, 5) / 10_000 < 25
+    assert [words for _, words in value.entries.items((START_MS + 3, 0), (START_MS + 6, 0))] == [
+        (b"field", b"value:00002"),
+        (b"field", b"value:00003"),
+    ]
+    for number in range(0, 10_000, 100):  # all over the stream: few blocks stay open
+        assert value.entries.get((START_MS + 2 * number, 0)) == (b"field", b"value:%05d" % number)
+    assert 11 < RECORD.memory(value, 0) / 10_000 < 50
+    RECORD.check(value)
+    value.trim(0)
+    assert (value.entries.packed_count, value.entries.packed_size) == (0, 0)

@@ -27,7 +27,7 @@ from kvstore.engine.stream_ids import format_id, parse_new_id, parse_start, pars
 from kvstore.engine.streams import Entries, NewID, Trimming, deleted_id_of, entries_added_of
 from kvstore.engine.types.stream import Stream
 from kvstore.errors import ResponseError, err
-from kvstore.numbers import INT64_MAX, as_int
+from kvstore.numbers import INT64_MAX, as_int, parse_int
 from kvstore.resp import BULK_HEADERS, NULL_ARRAY, encode_bulk
 
 if TYPE_CHECKING:
@@ -116,6 +116,12 @@ def xadd(session: Session, argv: Argv) -> bytes | None:
     if argv[2] == b"*" and len(argv) & 1:
         id = session.db._xadd(argv[1], None, argv[3:])
         return None if id is None else b"%d-%d" % id
+    if len(argv) > 7 and argv[5] == b"*" and argv[3] == b"~" and argv[2].upper() == b"MAXLEN":
+        # So are most streams kept short; what is wrong with the words is told below.
+        most = parse_int(argv[4])
+        if most is not None and most >= 0 and not len(argv) & 1:
+            id = session.db._xadd(argv[1], None, argv[6:], Trimming(most, approximate=True))
+            return None if id is None else b"%d-%d" % id
     return _xadd(session, argv)
 
 

@@ -4,12 +4,14 @@ Times, sequence numbers and items stand side by side in three lists, cut into bl
 
 Invariants
 - IDs ascend through the blocks; ``firsts[b]`` is the first ID of block b.
+- With ``pack``, a block that is full and behind which another one begins is packed: it has neither lists nor items.
+  One that is looked at is unpacked, and packed again when ``LOOSE_MOST`` others were looked at since.
 - No block is empty or longer than ``BLOCK_MAX``; of two neighbours that fit into one block, none is shorter
   than ``BLOCK_MIN`` after something was taken out of it.
 
 Costs: append O(1) amortised; look-up, insertion and removal O(log n) comparisons and a memmove of at most 6 kB,
 and one of n / 32 bytes when a block comes or goes; trimming that many blocks O(1) each. An item costs 24 bytes
-and the slack of the lists, about 27 in all.
+and the slack of the lists, about 27 in all; packed, what ``pack`` makes of it.
 
 Must not know: what the items are.
 """
@@ -33,13 +35,44 @@ BLOCK_MAX: Final = 256
 BLOCK_MIN: Final = 64
 
 
-class _Block(Generic[T]):
+# Blocks that were packed and are not now, but the last: what readers of one stream may look at in turn.
+LOOSE_MOST: Final = 8
+
+
+class Packed(Generic[T]):
+    """A block as it is kept while nobody looks at it."""
+
+    __slots__ = ("count", "first_id", "last_id", "size")
+
+    def __init__(self, first: ID, last: ID, count: int):
+        self.first_id = first
+        self.last_id = last
+        self.count = count
+        self.size = 0  # bytes in memory
+
+    def __len__(self) -> int:
+        return self.count
+
+    def first(self) -> ID:
+        return self.first_id
+
+    def last(self) -> ID:
+        return self.last_id
+
+    def unpack(self) -> Block[T]:
+        raise NotImplementedError
+
+
+class Block(Generic[T]):
     __slots__ = ("items", "sequences", "times")
 
     def __init__(self, times: array[int], sequences: array[int], items: list[T]):
         self.times = times
         self.sequences = sequences
         self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
 
     def at(self, time: int, sequence: int) -> int:
         """The index of the first ID that is this one or comes behind it."""
@@ -63,12 +96,16 @@ class _Block(Generic[T]):
 
 
 class IdMap(Generic[T]):
-    __slots__ = ("_blocks", "_count", "firsts")
+    __slots__ = ("_blocks", "_count", "_loose", "_pack", "firsts", "packed_count", "packed_size")
 
-    def __init__(self) -> None:
-        self._blocks: list[_Block[T]] = []
+    def __init__(self, pack: Callable[[Block[T]], Packed[T]] | None = None) -> None:
+        self._blocks: list[Block[T] | Packed[T]] = []
         self.firsts: list[ID] = []
         self._count = 0
+        self._pack = pack
+        self._loose: list[Block[T]] = []  # blocks to be packed again, the one that waits longest first
+        self.packed_count = 0  # items in packed blocks
+        self.packed_size = 0  # bytes of packed blocks in memory
 
     def __len__(self) -> int:
         return self._count
@@ -79,12 +116,16 @@ class IdMap(Generic[T]):
         """Take in an item behind all others, where its ID must belong. O(1) amortised."""
         blocks = self._blocks
         self._count += 1
-        if blocks and len((block := blocks[-1]).items) < BLOCK_MAX:
+        if blocks and len(block := blocks[-1]) < BLOCK_MAX:
+            if type(block) is not Block:
+                block = self._open(len(blocks) - 1)
             block.times.append(id[0])
             block.sequences.append(id[1])
             block.items.append(item)
         else:
-            blocks.append(_Block(array("Q", (id[0],)), array("Q", (id[1],)), [item]))
+            if blocks:
+                self._close(len(blocks) - 1)
+            blocks.append(Block(array("Q", (id[0],)), array("Q", (id[1],)), [item]))
             self.firsts.append(id)
 
     def put(self, id: ID, item: T) -> None:
@@ -94,7 +135,7 @@ class IdMap(Generic[T]):
             self.append(id, item)
             return
         b = max(0, bisect_right(self.firsts, id) - 1)
-        block = self._blocks[b]
+        block = self._open(b)
         at = block.at(*id)
         if at < len(block.items) and (block.times[at], block.sequences[at]) == id:
             block.items[at] = item
@@ -107,7 +148,7 @@ class IdMap(Generic[T]):
             self.firsts[b] = id
         if len(block.items) > BLOCK_MAX:
             half = BLOCK_MAX // 2
-            other = _Block(block.times[half:], block.sequences[half:], block.items[half:])
+            other = Block(block.times[half:], block.sequences[half:], block.items[half:])
             block.cut(half, BLOCK_MAX + 1)
             self._blocks.insert(b + 1, other)
             self.firsts.insert(b + 1, other.first())
@@ -117,7 +158,7 @@ class IdMap(Generic[T]):
         b = bisect_right(self.firsts, id) - 1
         if b < 0:
             return None
-        block = self._blocks[b]
+        block = self._open(b)
         at = block.at(*id)
         if at == len(block.items) or (block.times[at], block.sequences[at]) != id:
             return None
@@ -132,19 +173,22 @@ class IdMap(Generic[T]):
         self._count -= count
         blocks = self._blocks
         b = 0
-        while count and count >= (size := len(blocks[b].items)):
+        while count and count >= (size := len(block := blocks[b])):
             count -= size
             b += 1
+            if isinstance(block, Packed):
+                self.packed_count -= size
+                self.packed_size -= block.size
         del blocks[:b], self.firsts[:b]
         if count:
-            blocks[0].cut(0, count)
+            self._open(0).cut(0, count)
             self._shrunk(0)
 
     def _shrunk(self, b: int) -> None:
         """Items of block ``b`` were taken out: its first ID may be another one, and it may be too short."""
         blocks, firsts = self._blocks, self.firsts
         block = blocks[b]
-        size = len(block.items)
+        size = len(block)
         if not size:
             del blocks[b], firsts[b]
             return
@@ -152,14 +196,47 @@ class IdMap(Generic[T]):
         if size >= BLOCK_MIN:
             return
         for one in (b - 1, b):  # with the one before, with the one behind
-            if one >= 0 and one + 1 < len(blocks):
-                first, second = blocks[one], blocks[one + 1]
-                if len(first.items) + len(second.items) <= BLOCK_MAX:
-                    first.times.extend(second.times)
-                    first.sequences.extend(second.sequences)
-                    first.items.extend(second.items)
-                    del blocks[one + 1], firsts[one + 1]
-                    return
+            pair = blocks[max(0, one) : one + 2]
+            if one >= 0 and len(pair) == 2 and sum(map(len, pair)) <= BLOCK_MAX:
+                first, second = self._open(one), self._open(one + 1)
+                first.times.extend(second.times)
+                first.sequences.extend(second.sequences)
+                first.items.extend(second.items)
+                del blocks[one + 1], firsts[one + 1]
+                return
+
+    # -- packing -----------------------------------------------------------------------------------
+
+    def _open(self, b: int) -> Block[T]:
+        """Block ``b``, unpacked."""
+        block = self._blocks[b]
+        if not isinstance(block, Packed):
+            return block
+        self.packed_count -= block.count
+        self.packed_size -= block.size
+        opened = self._blocks[b] = block.unpack()
+        self._loose.append(opened)
+        if len(self._loose) > LOOSE_MOST:
+            old = self._loose.pop(0)
+            if len(old):  # where it still is one of ours
+                place = bisect_right(self.firsts, old.first()) - 1
+                if 0 <= place < len(self._blocks) - 1 and self._blocks[place] is old:
+                    self._close(place)
+        return opened
+
+    def _close(self, b: int) -> None:
+        """Pack block ``b``."""
+        block = self._blocks[b]
+        if self._pack is not None and not isinstance(block, Packed):
+            packed = self._blocks[b] = self._pack(block)
+            self.packed_count += packed.count
+            self.packed_size += packed.size
+
+    def unpacked_items(self) -> Iterator[T]:
+        """Items that are in no packed block, the latest first."""
+        for block in reversed(self._blocks):
+            if not isinstance(block, Packed):
+                yield from reversed(block.items)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -167,7 +244,7 @@ class IdMap(Generic[T]):
         """The item that has this ID. O(log n)."""
         b = bisect_right(self.firsts, id) - 1
         if b >= 0:
-            block = self._blocks[b]
+            block = self._open(b)
             at = block.at(*id)
             if at < len(block.items) and (block.times[at], block.sequences[at]) == id:
                 return block.items[at]
@@ -183,34 +260,49 @@ class IdMap(Generic[T]):
 
     def latest(self) -> T | None:
         """The item with the highest ID. O(1)."""
-        return self._blocks[-1].items[-1] if self._blocks else None
+        return self._open(len(self._blocks) - 1).items[-1] if self._blocks else None
 
     def before(self, id: ID) -> int:
         """How many items have lower IDs. O(log n + n / 256)."""
         b = bisect_right(self.firsts, id) - 1
         if b < 0:
             return 0
-        return sum([len(block.items) for block in self._blocks[:b]]) + self._blocks[b].at(*id)
+        return sum(map(len, self._blocks[:b])) + self._open(b).at(*id)
 
     def items(self, start: ID = FIRST_ID, stop: ID = LAST_ID) -> Iterator[tuple[ID, T]]:
         """IDs and items from ``start`` to ``stop``, both included, while nothing changes. O(log n) to begin."""
-        b = max(0, bisect_right(self.firsts, start) - 1)
-        for block in self._blocks[b : bisect_right(self.firsts, stop)]:
+        for block in self._between(start, stop, False):
             at, end = block.at(*start), block.at(stop[0], stop[1] + 1)
             yield from zip(block.ids(at, end), block.items[at:end], strict=True)
 
     def backward(self, start: ID = FIRST_ID, stop: ID = LAST_ID) -> Iterator[tuple[ID, T]]:
         """As ``items``, from ``stop`` down to ``start``."""
-        b = max(0, bisect_right(self.firsts, start) - 1)
-        for block in reversed(self._blocks[b : bisect_right(self.firsts, stop)]):
+        for block in self._between(start, stop, True):
             at, end = block.at(*start), block.at(stop[0], stop[1] + 1)
             yield from reversed(list(zip(block.ids(at, end), block.items[at:end], strict=True)))
 
+    def _between(self, start: ID, stop: ID, reverse: bool) -> Iterator[Block[T]]:
+        """The blocks that may have items of a range. The one that is met first stays unpacked: the next
+        reader often goes on in it."""
+        begin, end = max(0, bisect_right(self.firsts, start) - 1), bisect_right(self.firsts, stop)
+        if begin >= end:
+            return
+        opened = self._open(end - 1 if reverse else begin)
+        found = self._blocks[begin:end]
+        if reverse:
+            found.reverse()
+        yield opened
+        for block in found[1:]:
+            yield block.unpack() if isinstance(block, Packed) else block
+
     def copy(self, item: Callable[[T], T] | None = None) -> IdMap[T]:
         """An independent copy, of the same items or of what ``item`` makes of them. O(n)."""
-        twin: IdMap[T] = IdMap()
+        twin: IdMap[T] = IdMap(self._pack)
+        twin.packed_count, twin.packed_size = self.packed_count, self.packed_size
         twin._blocks = [
-            _Block(
+            block
+            if isinstance(block, Packed)
+            else Block(
                 block.times[:],
                 block.sequences[:],
                 block.items[:] if item is None else list(map(item, block.items)),
@@ -222,14 +314,25 @@ class IdMap(Generic[T]):
         return twin
 
     def check(self) -> None:
-        sizes = [len(block.items) for block in self._blocks]
+        packed = [block for block in self._blocks if isinstance(block, Packed)]
+        blocks = [block.unpack() if isinstance(block, Packed) else block for block in self._blocks]
+        # What is packed is counted.
+        assert (self.packed_count, self.packed_size) == (
+            sum(map(len, packed)),
+            sum(one.size for one in packed),
+        )
+        assert len(self._loose) <= LOOSE_MOST
+        assert [block.first() for block in blocks] == [block.first() for block in self._blocks]
+        assert [block.last() for block in blocks] == [block.last() for block in self._blocks]
+        sizes = [len(block) for block in self._blocks]
+        assert sizes == [len(block.items) for block in blocks]
         # The three lists of a block have the same length, and the items are counted.
-        assert sizes == [len(block.times) for block in self._blocks]
-        assert sizes == [len(block.sequences) for block in self._blocks]
+        assert sizes == [len(block.times) for block in blocks]
+        assert sizes == [len(block.sequences) for block in blocks]
         assert sum(sizes) == self._count
         # Blocks are neither empty nor too long.
         assert all(0 < size <= BLOCK_MAX for size in sizes)
-        assert self.firsts == [block.first() for block in self._blocks]
+        assert self.firsts == [block.first() for block in blocks]
         # IDs ascend.
-        ids = [id for block in self._blocks for id in block.ids(0, BLOCK_MAX)]
+        ids = [id for block in blocks for id in block.ids(0, BLOCK_MAX)]
         assert all(one < two for one, two in pairwise(ids))
