@@ -242,7 +242,8 @@ def test_a_log_that_grows_is_rewritten_in_slices_of_later_calls(tmp_path: Path) 
 def test_every_method_that_changes_data_gives_the_files_their_time() -> None:
     from kvstore.commands.all import COMMANDS
 
-    writing = {name.lower() for name, command in COMMANDS.items() if "write" in command.flags}
+    every = [each for command in COMMANDS.values() for each in (command, *command.subcommands.values())]
+    writing = {each.full_name.replace("|", "_") for each in every if "write" in each.flags}
     assert {name for name in writing if name in dir(Store)} == WRITING - {"delete", "call"}
     for name in WRITING:
         assert getattr(DurableStore, name) is not getattr(Store, name), name

@@ -194,43 +194,44 @@ class StreamClaims(StreamGroups):
     ) -> tuple[Stream, list[Claimed]]:
         """Hand on what is pending; the stream, and what was handed on."""
         stream, group = self._required_group(key, group_name, to_change=True)
-        now = self._stream_now()
-        moved = claim.last_id > group.last_id
-        if moved:
-            group.last_id = claim.last_id
-        time = now - claim.idle if claim.idle is not None else claim.time
-        if time is None or ((time < 0 or time > now) and not self.ctx.obeys):
-            time = now
-        consumer = self._consumer(key, group_name, group, consumer_name, now)
-        claimed: list[Claimed] = []
-        gone: list[ID] = []
-        for id in ids:
-            pending = group.pending.get(id)
-            if stream.entries.get(id) is None:
-                if pending is not None:
-                    group.acknowledge(id)
-                    gone.append(id)
-                continue
-            if pending is None:
-                if not claim.force:
-                    continue
-                group.deliver(id, consumer, time)
+        with self.ctx.unit():
+            now = self._stream_now()
+            moved = claim.last_id > group.last_id
+            if moved:
+                group.last_id = claim.last_id
+            time = now - claim.idle if claim.idle is not None else claim.time
+            if time is None or ((time < 0 or time > now) and not self.ctx.obeys):
+                time = now
+            consumer = self._consumer(key, group_name, group, consumer_name, now)
+            claimed: list[Claimed] = []
+            gone: list[ID] = []
+            for id in ids:
                 pending = group.pending.get(id)
-                assert pending is not None
-            elif min_idle > 0 and now - pending.delivered_ms < min_idle:
-                continue
-            if claim.retry_count is not None and claim.retry_count >= 0:
-                count = claim.retry_count
-            else:
-                count = pending.count + (not claim.just_id)
-            _hand_on(group, id, pending, consumer, time, count)
-            claimed.append((id, pending))
-        self._commit_handed_on(key, group_name, group, consumer, claimed, gone, now)
-        if moved:
-            self.dirty += 1
-            if not claimed:
-                self._commit_position(key, group_name, group, "")
-        return stream, claimed
+                if stream.entries.get(id) is None:
+                    if pending is not None:
+                        group.acknowledge(id)
+                        gone.append(id)
+                    continue
+                if pending is None:
+                    if not claim.force:
+                        continue
+                    group.deliver(id, consumer, time)
+                    pending = group.pending.get(id)
+                    assert pending is not None
+                elif min_idle > 0 and now - pending.delivered_ms < min_idle:
+                    continue
+                if claim.retry_count is not None and claim.retry_count >= 0:
+                    count = claim.retry_count
+                else:
+                    count = pending.count + (not claim.just_id)
+                _hand_on(group, id, pending, consumer, time, count)
+                claimed.append((id, pending))
+            self._commit_handed_on(key, group_name, group, consumer, claimed, gone, now)
+            if moved:
+                self.dirty += 1
+                if not claimed:
+                    self._commit_position(key, group_name, group, "")
+            return stream, claimed
 
     def _commit_handed_on(
         self,
@@ -291,25 +292,26 @@ class StreamClaims(StreamGroups):
     ) -> tuple[Stream, ID, list[Claimed], list[ID]]:
         """The stream, where to go on, what was handed on, what was deleted and is pending no more."""
         stream, group = self._required_group(key, group_name, to_change=True)
-        now = self._stream_now()
-        consumer = self._consumer(key, group_name, group, consumer_name, now)
-        claimed: list[Claimed] = []
-        gone: list[ID] = []
-        following, attempts = FIRST_ID, count * _ATTEMPTS
-        # Looked at before anything changes: one more, to go on with.
-        seen = list(islice(group.pending.items(start), min(attempts, len(group.pending)) + 1))
-        for at, (id, pending) in enumerate(seen):
-            if at == attempts or len(claimed) + len(gone) == count:
-                following = id
-                break
-            if stream.entries.get(id) is None:
-                group.acknowledge(id)
-                gone.append(id)
-            elif min_idle <= 0 or now - pending.delivered_ms >= min_idle:
-                _hand_on(group, id, pending, consumer, now, pending.count + (not just_id))
-                claimed.append((id, pending))
-        self._commit_handed_on(key, group_name, group, consumer, claimed, gone, now)
-        return stream, following, claimed, gone
+        with self.ctx.unit():
+            now = self._stream_now()
+            consumer = self._consumer(key, group_name, group, consumer_name, now)
+            claimed: list[Claimed] = []
+            gone: list[ID] = []
+            following, attempts = FIRST_ID, count * _ATTEMPTS
+            # Looked at before anything changes: one more, to go on with.
+            seen = list(islice(group.pending.items(start), min(attempts, len(group.pending)) + 1))
+            for at, (id, pending) in enumerate(seen):
+                if at == attempts or len(claimed) + len(gone) == count:
+                    following = id
+                    break
+                if stream.entries.get(id) is None:
+                    group.acknowledge(id)
+                    gone.append(id)
+                elif min_idle <= 0 or now - pending.delivered_ms >= min_idle:
+                    _hand_on(group, id, pending, consumer, now, pending.count + (not just_id))
+                    claimed.append((id, pending))
+            self._commit_handed_on(key, group_name, group, consumer, claimed, gone, now)
+            return stream, following, claimed, gone
 
 
 def _hand_on(group: Group, id: ID, pending: Pending, consumer: Consumer, time: int, count: int) -> None:

@@ -257,22 +257,23 @@ class StreamGroups(Streams):
             # As on a real server the very last ID says the same as >: nothing can be pending behind it.
             wanted.append((key, LAST_ID if word == b">" else parse_strict_id(word)))
         found: list[tuple[bytes, Entries]] = []
-        now = self._stream_now()
-        for key, after in wanted:
-            pair = self._find_group(key, group_name)
-            if pair is None:
-                continue  # it has just expired
-            stream, group = pair
-            consumer = self._consumer(key, group_name, group, consumer_name, now)
-            if after != LAST_ID:
-                entries = self._history(key, group_name, stream, consumer, after, count, now)
-            elif (stream.entries.last() or FIRST_ID) > group.last_id:
-                entries = self._deliver(key, group_name, group, stream, consumer, count, now, noack=noack)
-            else:
-                continue
-            found.append((key, entries))
-            self.dirty += 1
-        return found
+        with self.ctx.unit():
+            now = self._stream_now()
+            for key, after in wanted:
+                pair = self._find_group(key, group_name)
+                if pair is None:
+                    continue  # it has just expired
+                stream, group = pair
+                consumer = self._consumer(key, group_name, group, consumer_name, now)
+                if after != LAST_ID:
+                    entries = self._history(key, group_name, stream, consumer, after, count, now)
+                elif (stream.entries.last() or FIRST_ID) > group.last_id:
+                    entries = self._deliver(key, group_name, group, stream, consumer, count, now, noack=noack)
+                else:
+                    continue
+                found.append((key, entries))
+                self.dirty += 1
+            return found
 
     def _deliver(
         self,
