@@ -355,7 +355,8 @@ class Work:
         assert not (failed and reply.startswith(b"ERR internal")), (argv, reply)
         assert self.journal.commands - before <= 1, f"{argv} was several units: {self.journal.units[-4:]}"
         if self.way.immediate:
-            if failed and (b"cannot " in reply or b"MISCONF" in reply):
+            # What could not be done to a file, whose name is part of the error.
+            if failed and (DIRECTORY.encode() in reply or b"MISCONF" in reply):
                 self.unsure += 1
                 return
             self._answer()
