@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvstore.commands.config import Config
+from kvstore.commands.lua import available as has_lua
 from kvstore.commands.tables import LOADING
 from kvstore.engine.types import Target
 from kvstore.errors import StoreError
@@ -81,6 +82,8 @@ class Keeper:
         hub = self._server.hub
         hub.set_loading(True)
         yield from self.files.load()
+        if has_lua():
+            hub.scripting.libraries.catch_up(strict=True)
         hub.set_loading(False)
         self._follow_log()
         self._tick()

@@ -189,21 +189,24 @@ def _memory(hub: Hub) -> Fields:
 
 
 def _memory_of_scripts(hub: Hub) -> Fields:
-    interpreter = hub.scripting.interpreter
+    scripting = hub.scripting
+    interpreter, libraries = scripting.interpreter, scripting.libraries
     held, bodies = interpreter.memory_used(), interpreter.memory_of_bodies()
+    by_functions, sources = scripting.functions.memory_used(), libraries.memory_of_sources()
+    of_libraries, of_functions = libraries.counts()
     yield "used_memory_lua", held
     yield "used_memory_vm_eval", held
     yield "used_memory_lua_human", _human(held)
     yield "used_memory_scripts_eval", bodies
     yield "number_of_cached_scripts", len(interpreter)
-    yield "number_of_functions", 0
-    yield "number_of_libraries", 0
-    yield "used_memory_vm_functions", 0
-    yield "used_memory_vm_total", held
-    yield "used_memory_vm_total_human", _human(held)
-    yield "used_memory_functions", 0
-    yield "used_memory_scripts", bodies
-    yield "used_memory_scripts_human", _human(bodies)
+    yield "number_of_functions", of_functions
+    yield "number_of_libraries", of_libraries
+    yield "used_memory_vm_functions", by_functions
+    yield "used_memory_vm_total", held + by_functions
+    yield "used_memory_vm_total_human", _human(held + by_functions)
+    yield "used_memory_functions", sources
+    yield "used_memory_scripts", bodies + sources
+    yield "used_memory_scripts_human", _human(bodies + sources)
 
 
 def _system_bytes() -> int:

@@ -13,12 +13,14 @@ Must not know: Lua.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.help import add_help
 from kvstore.commands.kinds import ARRAY, BULK, OK, TREE, TREE2, TREE3
-from kvstore.commands.lua import Interpreter, ScriptKilled, parse_shebang
+from kvstore.commands.libraries import Libraries
+from kvstore.commands.lua import FunctionInterpreter, Interpreter, ScriptKilled, parse_shebang
 from kvstore.commands.registry import Argv, Command, Family, KeySpec
 from kvstore.commands.session import Session
 from kvstore.commands.tables import BUSY, LIMITED, SCRIPT, Table, UnknownCommand
@@ -49,15 +51,20 @@ _DECLARED: Final = frozenset({"write", "denyoom", "may_replicate"})
 
 
 class Scripting:
-    """The scripts of one hub: the interpreter, and what it needs of the hub (its ``Hooks``)."""
+    """The scripts and functions of one hub: the interpreters, and what they need of the hub (their ``Hooks``)."""
 
     def __init__(self, hub: Hub):
         self._hub = hub
         self.interpreter = Interpreter(self, version=hub.compat_version)
+        self.functions = FunctionInterpreter(self, version=hub.compat_version)
+        self.libraries = Libraries(hub.ctx, self.functions)
         # Serves the other clients once, all but the connection of that descriptor. Set by whoever has an
         # event loop. What it raises ends the script and leaves the unit that the script is part of unfinished.
         self.serve_others: Callable[[int], None] | None = None
         self.caller: Session | None = None  # whose script runs
+        self._running: Interpreter = self.interpreter  # what it runs in
+        self._argv: Argv = []  # the request that runs it
+        self._name = ""  # of the script or function
         self.keys: list[bytes] = []  # that were declared for it
         self.flags: frozenset[str] | None = None  # of its shebang line, if it has one
         self.wrote = False
@@ -70,17 +77,20 @@ class Scripting:
         self._take_limit()
 
     def _take_limit(self) -> None:
-        self.interpreter.time_limit = self._hub.config["busy-reply-threshold"] / 1000
+        limit = self._hub.config["busy-reply-threshold"] / 1000
+        self.interpreter.time_limit = self.functions.time_limit = limit
 
     # -- running -----------------------------------------------------------------------------------
 
-    def eval(self, caller: Session, sha: str, argv: Argv, keys: int, read_only: bool) -> Any:
-        """Run a loaded script for a client; its reply tree.
+    def run(
+        self, caller: Session, interpreter: Interpreter, sha: str, argv: Argv, keys: int, read_only: bool
+    ) -> Any:
+        """Run a script or function that was loaded for a client; its reply tree.
 
         Raises ResponseError for an error that the script raised or returned, unless a command of it raised
         it: that one has been counted.
         """
-        interpreter, hub = self.interpreter, self._hub
+        hub = self._hub
         flags = interpreter.scripts[sha].flags
         if flags is not None:
             read_only = self._take_flags(flags, read_only)
@@ -93,11 +103,12 @@ class Scripting:
         self._read_only, self.wrote, self._kill = read_only, False, False
         session = self._open(caller)
         self.caller, self.flags, self.keys = caller, flags, argv[3 : 3 + keys]
+        self._running, self._argv, self._name = interpreter, argv, interpreter.scripts[sha].sha
         try:
             with hub.ctx.unit():
                 reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
         finally:
-            self.caller = None
+            self.caller, self._argv = None, []
             if limited:
                 hub.has_room = True
             if BUSY in hub.features:
@@ -111,8 +122,9 @@ class Scripting:
         return reply
 
     def flags_of(self, command: Command, word: bytes) -> frozenset[str]:
-        """The flags of a call of a script, given by its body or SHA1: its own where it declares some."""
-        flags = self._declared(command.name.startswith("EVALSHA"), word)
+        """The flags of a call of a script or function, given by its body, SHA1 or name: its own where it
+        declares some."""
+        flags = self._declared(command.name, word)
         if flags is None:
             return command.flags
         found = command.flags - _DECLARED
@@ -120,8 +132,11 @@ class Scripting:
             return found
         return found | (_WRITE if "allow-oom" in flags else _GROW)
 
-    def _declared(self, by_sha: bool, word: bytes) -> frozenset[str] | None:
-        if by_sha:
+    def _declared(self, name: str, word: bytes) -> frozenset[str] | None:
+        if name.startswith("FCALL"):
+            function = self.libraries.function(word)
+            return None if function is None else function.flags
+        if name.startswith("EVALSHA"):
             script = self.interpreter.scripts.get(word.decode("latin-1").lower())
             return None if script is None else script.flags
         try:
@@ -224,8 +239,9 @@ class Scripting:
         if BUSY not in hub.features:
             log.warning(
                 "Slow script detected: still in execution after %d milliseconds. You can try killing the script"
-                " using the SCRIPT KILL command.",
+                " using the %s command.",
                 hub.config["busy-reply-threshold"],
+                self._killer,
             )
             hub.set_feature(BUSY, True)
         with hub.interrupted():
@@ -233,23 +249,44 @@ class Scripting:
         if self._kill:
             raise ScriptKilled
 
-    # -- SCRIPT ------------------------------------------------------------------------------------
+    # -- while one runs ----------------------------------------------------------------------------
 
-    def kill(self) -> None:
-        """Have the running script end. Raises NOTBUSY or UNKILLABLE."""
+    @property
+    def _killer(self) -> str:
+        return "SCRIPT KILL" if self._running is self.interpreter else "FUNCTION KILL"
+
+    @property
+    def busy_text(self) -> str:
+        """What those are told who have to wait for the script or function."""
+        return f"BUSY Redis is busy running a script. You can only call {self._killer} or SHUTDOWN NOSAVE."
+
+    def kill(self, *, function: bool = False) -> None:
+        """Have the running script, or function, end. Raises NOTBUSY or UNKILLABLE, or BUSY for the other."""
         if self.caller is None:
             raise ResponseError(_NOT_BUSY)
         if self.wrote:
             raise ResponseError(_UNKILLABLE)
+        if function is not (self._running is self.functions):
+            raise ResponseError(self.busy_text)
         self._kill = True
+
+    def running_function(self) -> tuple[bytes, Argv, int] | None:
+        """The name of the function that runs, the request, and for how many milliseconds it has run by now.
+
+        Raises BUSY while a script runs."""
+        if self.caller is None:
+            return None
+        if self._running is not self.functions:
+            raise ResponseError(self.busy_text)
+        return self._name.encode(), self._argv, int((time.monotonic() - self.functions.started) * 1000)
 
 
 # -- commands ------------------------------------------------------------------------------------------
 
 family = Family("scripting")
-_FLAGS = "noscript stale skip_monitor no_mandatory_keys"
-_KEYS = (KeySpec(2, ("keynum", 0, 1, 1), "RW ACCESS UPDATE"),)
-_KEYS_READ = (KeySpec(2, ("keynum", 0, 1, 1), "RO ACCESS"),)
+FLAGS = "noscript stale skip_monitor no_mandatory_keys"
+KEYS = (KeySpec(2, ("keynum", 0, 1, 1), "RW ACCESS UPDATE"),)
+KEYS_READ = (KeySpec(2, ("keynum", 0, 1, 1), "RO ACCESS"),)
 
 
 def _key_count(argv: Argv) -> int:
@@ -264,7 +301,8 @@ def _key_count(argv: Argv) -> int:
 def _eval(session: Session, argv: Argv, read_only: bool) -> Any:
     keys = _key_count(argv)
     scripting = session.hub.scripting
-    return scripting.eval(session, scripting.interpreter.load(argv[1]), argv, keys, read_only)
+    sha = scripting.interpreter.load(argv[1])
+    return scripting.run(session, scripting.interpreter, sha, argv, keys, read_only)
 
 
 def _evalsha(session: Session, argv: Argv, read_only: bool) -> Any:
@@ -275,28 +313,28 @@ def _evalsha(session: Session, argv: Argv, read_only: bool) -> Any:
     sha = argv[1].decode("latin-1").lower()
     if sha not in scripting.interpreter:
         raise NoScriptError
-    return scripting.eval(session, sha, argv, keys, read_only)
+    return scripting.run(session, scripting.interpreter, sha, argv, keys, read_only)
 
 
-@family.command("EVAL", -3, f"{_FLAGS} may_replicate", _KEYS, kind=TREE, since="2.6.0")
+@family.command("EVAL", -3, f"{FLAGS} may_replicate", KEYS, kind=TREE, since="2.6.0")
 def eval_(session: Session, argv: Argv) -> Any:
     """Run a Lua script. Depends on the script."""
     return _eval(session, argv, False)
 
 
-@family.command("EVAL_RO", -3, f"{_FLAGS} readonly", _KEYS_READ, kind=TREE, since="7.0.0")
+@family.command("EVAL_RO", -3, f"{FLAGS} readonly", KEYS_READ, kind=TREE, since="7.0.0")
 def eval_ro(session: Session, argv: Argv) -> Any:
     """Run a Lua script that may only read. Depends on the script."""
     return _eval(session, argv, True)
 
 
-@family.command("EVALSHA", -3, f"{_FLAGS} may_replicate", _KEYS, kind=TREE, since="2.6.0")
+@family.command("EVALSHA", -3, f"{FLAGS} may_replicate", KEYS, kind=TREE, since="2.6.0")
 def evalsha(session: Session, argv: Argv) -> Any:
     """Run a loaded Lua script, named by its SHA1. Depends on the script."""
     return _evalsha(session, argv, False)
 
 
-@family.command("EVALSHA_RO", -3, f"{_FLAGS} readonly", _KEYS_READ, kind=TREE, since="7.0.0")
+@family.command("EVALSHA_RO", -3, f"{FLAGS} readonly", KEYS_READ, kind=TREE, since="7.0.0")
 def evalsha_ro(session: Session, argv: Argv) -> Any:
     """Run a loaded Lua script, named by its SHA1, that may only read. Depends on the script."""
     return _evalsha(session, argv, True)

@@ -13,7 +13,7 @@ from kvstore.commands.help import add_help
 from kvstore.commands.kinds import ARRAY, OK, TREE, Kind
 from kvstore.commands.persistence import timeout_ms
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Family, compile_silent
-from kvstore.commands.tables import BUSY, BUSY_TEXT
+from kvstore.commands.tables import BUSY
 from kvstore.engine.context import SystemClock
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_int, parse_int
@@ -110,7 +110,7 @@ def shutdown(session: Session, argv: Argv) -> Any:
     if options == [b"ABORT"]:
         raise err("No shutdown in progress.")
     if b"NOSAVE" not in options and BUSY in session.hub.features:
-        raise ResponseError(BUSY_TEXT)
+        raise ResponseError(session.hub.scripting.busy_text)
     stop = session.hub.host.shut_down
     save = True if b"SAVE" in options else False if b"NOSAVE" in options else None
     if stop is None or not stop(save, b"FORCE" in options):

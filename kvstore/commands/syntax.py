@@ -266,6 +266,13 @@ EVAL script numkeys [key [key ...]] [arg [arg ...]]
 EVALSHA sha1 numkeys [key [key ...]] [arg [arg ...]]
 EVALSHA_RO sha1 numkeys [key [key ...]] [arg [arg ...]]
 EVAL_RO script numkeys [key [key ...]] [arg [arg ...]]
+FCALL function numkeys [key [key ...]] [arg [arg ...]]
+FCALL_RO function numkeys [key [key ...]] [arg [arg ...]]
+FUNCTION DELETE library-name
+FUNCTION FLUSH [ASYNC | SYNC]
+FUNCTION LIST [LIBRARYNAME library-name-pattern] [WITHCODE]
+FUNCTION LOAD [REPLACE] function-code
+FUNCTION RESTORE serialized-value [FLUSH | APPEND | REPLACE]
 SCRIPT DEBUG <YES | SYNC | NO>
 SCRIPT EXISTS sha1 [sha1 ...]
 SCRIPT FLUSH [ASYNC | SYNC]@6.2.0
@@ -336,6 +343,7 @@ _CHOICES = {
     "byscore": "sortby",
     "client-id": "new-format",
     "equal": "operator",
+    "flush": "policy",
     "fnx": "condition",
     "force": "options",
     "gt": "comparison",

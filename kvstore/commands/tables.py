@@ -40,7 +40,6 @@ LOADING = "loading"  # the store is being filled from its files
 LOADING_TEXT = "LOADING Redis is loading the dataset in memory"
 DENIED = "denied"  # what is written could not be kept: the hub has the text
 GUARDED = "guarded"  # whoever serves the hub looks at each request first
-BUSY_TEXT = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 # Features of a session.
 UNTOUCHING = "untouching"  # CLIENT NO-TOUCH
 RESTRICTED = "restricted"  # its user may not do everything
@@ -48,8 +47,8 @@ TRACKED = "tracked"  # what it reads is remembered for CLIENT TRACKING
 
 # Spellings of command names that a table keeps; others are resolved at each call.
 _MOST_SPELLINGS = 2048
-# Commands that run a script, which may declare flags of its own.
-RUN_SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
+# Commands that run a script or function, which may declare flags of its own.
+RUN_SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 RUN_IN_MULTI = frozenset({"EXEC", "DISCARD", "QUIT", "RESET"})
 _RUN_SUBSCRIBED = frozenset(
     {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
@@ -181,7 +180,7 @@ class Table(dict[bytes, Entry]):
         if PAUSED_ALL in features or PAUSED_WRITES in features:
             run = _pausing(command, run, PAUSED_ALL in features)
         if BUSY in features and "allow_busy" not in flags:
-            run = _refusing(command, BUSY_TEXT)
+            run = _refusing(command, lambda: self.hub.scripting.busy_text)
         if LOADING in features and "loading" not in flags:
             run = _refusing(command, LOADING_TEXT)
         if self.mode == SUBSCRIBED and command.name not in _RUN_SUBSCRIBED:
@@ -260,11 +259,11 @@ def _protected(hub: Hub, command: Command, run: Run, directive: str) -> Run:
     return run_protected
 
 
-def _refusing(command: Command, text: str) -> Run:
+def _refusing(command: Command, text: str | Callable[[], str]) -> Run:
     def run(session: Session, argv: Argv) -> Any:
         if not command.arity_ok(len(argv)):
             raise command.wrong_arity()
-        raise CommandRejected(text)
+        raise CommandRejected(text if isinstance(text, str) else text())
 
     return run
 

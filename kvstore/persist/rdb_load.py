@@ -39,6 +39,7 @@ from kvstore.persist.rdb import (
     SELECTDB,
     SLOT_INFO,
 )
+from kvstore.resp import split_words
 
 _REDIS: Final = b"REDIS"
 _VALKEY: Final = b"VALKEY"
@@ -237,8 +238,8 @@ def library_name(source: bytes, at: int) -> bytes:
     """The name of a library of functions, from its first line: ``#!lua name=mylib``."""
     first = source.split(b"\n", 1)[0]
     if first.startswith(b"#!"):
-        for word in first.split()[1:]:
-            if word.startswith(b"name="):
+        for word in (split_words(first) or ())[1:]:
+            if word[:5].lower() == b"name=":
                 return word[5:]
     raise FormatError("a library of functions without a name", at)
 

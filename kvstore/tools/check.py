@@ -27,8 +27,6 @@ from kvstore.tools.scan import Scan, scan
 from kvstore.tools.sources import Log, find, is_rdb, logs_in, parts_of
 
 _HEAD_BYTES = 9
-# What a log may have: a library of functions is kept, though there is no such command.
-_KNOWN = {*COMMANDS, "FUNCTION"}
 
 
 def check(path: str, *, fix: bool) -> int:
@@ -130,7 +128,7 @@ class _Checking:
                 progress.update(done, found.commands)
         units = f", {counted(found.units, 'unit')} of several" if found.units else ""
         print(f"  {counted(found.commands, 'command')}{units}")
-        unknown = {_text(name) for name in found.names if name.upper().decode("latin-1") not in _KNOWN}
+        unknown = {_text(name) for name in found.names if name.upper().decode("latin-1") not in COMMANDS}
         if unknown:
             print(
                 f"  commands that are not known here, so that the log cannot be loaded: {', '.join(sorted(unknown))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvstore.commands.lua.functions import BAD_NAME, Function, FunctionInterpreter
 from kvstore.commands.lua.interpreter import (
     Hooks,
     Interpreter,
@@ -11,4 +12,14 @@ from kvstore.commands.lua.interpreter import (
     parse_shebang,
 )
 
-__all__ = ["Hooks", "Interpreter", "Script", "ScriptKilled", "available", "parse_shebang"]
+__all__ = [
+    "BAD_NAME",
+    "Function",
+    "FunctionInterpreter",
+    "Hooks",
+    "Interpreter",
+    "Script",
+    "ScriptKilled",
+    "available",
+    "parse_shebang",
+]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from math import copysign, inf
 from pathlib import Path
 from sys import getsizeof
-from typing import Any, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from kvstore.commands.lua.bytecode import keep_frames
 from kvstore.commands.lua.convert import (
@@ -34,10 +34,10 @@ from kvstore.commands.lua.convert import (
     status,
     word_of,
 )
-from kvstore.errors import NoScriptError, ResponseError, err
+from kvstore.errors import NoScriptError, err
 from kvstore.resp import ErrorReply, split_words
 
-_CHUNKS = ("sandbox", "random", "redis", "bit", "struct", "cmsgpack", "cjson", "run")
+LIBRARIES = ("sandbox", "random", "redis", "bit", "struct", "cmsgpack", "cjson")
 _MOST_DIRECT = 64  # keys and arguments that are passed as they are; more go as tables
 _FETCH = 4000  # values taken from Lua in one call
 _MEMORY = 1 << 30  # bytes that scripts may hold
@@ -47,7 +47,7 @@ _BAD_ARGUMENT = b"ERR Lua redis lib command arguments must be strings or integer
 _BAD_CHECK = b"Invalid command passed to redis.acl_check_cmd()"
 _KILLED = b"ERR Script killed by user with SCRIPT KILL..."
 # The server names its library in these.
-_TEXTS = {
+TEXTS: Final = {
     b"no_arguments": _NO_ARGUMENTS.encode(),
     b"log_arguments": b"redis.log() requires two arguments or more.",
     b"log_level": b"Invalid debug level.",
@@ -101,6 +101,12 @@ def available() -> bool:
 class Interpreter:
     """The scripts of one store."""
 
+    # What is run goes by that name in errors.
+    SOURCE: ClassVar[bytes] = b"@user_script"
+    # What the world of scripts is made of, in that order; the last one closes it.
+    CHUNKS: ClassVar[tuple[str, ...]] = (*LIBRARIES, "run")
+    TEXTS: ClassVar[dict[bytes, bytes]] = TEXTS
+
     def __init__(self, hooks: Hooks, *, version: tuple[int, int, int] = (7, 2, 4), memory: int = _MEMORY):
         self._hooks = hooks
         self._version = version
@@ -147,17 +153,19 @@ class Interpreter:
 
     def _compile(self, body: bytes) -> Script:
         flags, code = parse_shebang(body)
-        if self._lua is None:
-            self._start()
-        compiled = self._compile_lua(code, b"@user_script")
-        if compiled.__class__ is tuple:
-            raise ResponseError(
-                "ERR Error compiling script (new function): " + compiled[1].decode("utf-8", "surrogateescape")
-            )
+        compiled = self._function_of(code, "Error compiling script (new function)")
         sha = hashlib.sha1(body).hexdigest()
         script = Script(sha, body, flags, compiled)
         self.scripts[sha] = self._by_body[body] = script
         return script
+
+    def _function_of(self, code: bytes, failed: str) -> Any:
+        if self._lua is None:
+            self._start()
+        compiled = self._compile_lua(code, self.SOURCE)
+        if compiled.__class__ is tuple:
+            raise err(f"{failed}: " + compiled[1].decode("utf-8", "surrogateescape"))
+        return compiled
 
     def run(self, sha: str, keys: list[bytes], args: list[bytes]) -> Any:
         """Run a script that was loaded; its reply tree, an error it raised as an ErrorReply.
@@ -167,6 +175,7 @@ class Interpreter:
         script = self.scripts.get(sha)
         if script is None:
             raise NoScriptError
+        sha = script.sha
         self._protocol = 2
         self.error_counted = False
         self.started = time.monotonic()
@@ -179,7 +188,7 @@ class Interpreter:
         except self._lua_error as error:
             if self._failure is None:
                 return ErrorReply(b"ERR %b script: %b" % (str(error).encode(), sha.encode()))
-            result = (-1, b"@user_script", 1)
+            result = (-1, self.SOURCE, 1)
         if result.__class__ is bytes:
             return result
         return self._reply(result, sha)
@@ -232,13 +241,17 @@ class Interpreter:
         table = lua.table_from
         load_chunk = lua.eval(b"loadstring")
         kv: Any = table({name.encode(): value for name, value in self._natives(table).items()})
-        for name in _CHUNKS:
+        for name in self.CHUNKS:
             chunk = load_chunk(Path(__file__).with_name(f"{name}.lua").read_bytes(), b"=kv")
             kv = chunk(kv) or kv
         self._lua, self._table = lua, table
         self._compile_lua = kv[b"compile"]
         self._run, self._run_with, self._fetch = kv[b"run"], kv[b"run_with"], kv[b"fetch"]
         self._count = kv[b"kilobytes"]
+        self._started(kv)
+
+    def _started(self, kv: Any) -> None:
+        """Take what else is needed of the runtime."""
 
     def _natives(self, table: Any) -> dict[str, Any]:
         """What Lua calls of Python. None of them raises."""
@@ -261,7 +274,8 @@ class Interpreter:
             "most_kilobytes": self._memory // 1024,
             "version": b"%d.%d.%d" % self._version,
             "version_number": major << 16 | minor << 8 | patch,
-            "texts": table(_TEXTS),
+            "texts": table(self.TEXTS),
+            "source": self.SOURCE,
         }
 
     def _make_call(self, to_lua: ToLua) -> Any:

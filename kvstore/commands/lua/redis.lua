@@ -173,6 +173,7 @@ function redis.acl_check_cmd(...)
   return allowed
 end
 
+kv.redis = redis
 G.redis = kv.protect(redis)
 -- Scripts written for Valkey know the table by this name.
 G.server = G.redis

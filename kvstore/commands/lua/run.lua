@@ -193,11 +193,17 @@ local function finish(ok, ...)
   return ...
 end
 
-local function run_with(f, keys, argv)
-  protocol = 2
+-- A script finds its keys and arguments in globals; whatever else is run takes them in its own way.
+local function start(f, keys, argv)
   rawset(G, "KEYS", keys)
   rawset(G, "ARGV", argv)
-  local ok, value = protected(f)
+  return protected(f)
+end
+start = kv.start or start
+
+local function run_with(f, keys, argv)
+  protocol = 2
+  local ok, value = start(f, keys, argv)
   if ok or is_killed() then
     return finish(plain_pcall(reply, value))
   end

@@ -97,7 +97,7 @@ local function note_place(level)
     info = getinfo(level, "Sl")
   end
   if not info or lost and info.what == "C" then
-    raised_source, raised_line = "@user_script", 1
+    raised_source, raised_line = native.source, 1
   else
     raised_source, raised_line = info.source, info.currentline
   end
@@ -111,7 +111,7 @@ local function note_kill()
     level = level + 1
     info = getinfo(level, "Sl")
   end
-  raised_source, raised_line = info and info.source or "@user_script", info and info.currentline or 1
+  raised_source, raised_line = info and info.source or native.source, info and info.currentline or 1
 end
 
 local function kill()
@@ -199,7 +199,13 @@ end
 
 local G = c_setmetatable({}, { __index = missing })
 local env = protect(G, protect({ __index = missing }))
-kv.G, kv.env = G, env
+kv.G, kv.env, kv.missing = G, env, missing
+
+-- Has scripts see those globals instead of G, or G again.
+function kv.show(globals)
+  debug.getmetatable(env).__index = globals
+  real[env] = globals
+end
 
 -- Base library ------------------------------------------------------------------------------------------------
 
