@@ -46,6 +46,7 @@ NAMES = {
     ("client|list", "client-type"): "type",
     ("client|reply", "action"): "enabled",
     ("client|tracking", "status"): "enabled",
+    ("failover", "target"): "to",
     ("cluster|addslotsrange", "range"): "data",
     ("cluster|delslotsrange", "range"): "data",
     ("cluster|setslot", "importing"): "node-id",

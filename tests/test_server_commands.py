@@ -23,6 +23,18 @@ PLAYS = {
         a> REPLICAOF host x
         a> REPLICAOF no x
         a> REPLICAOF host 70000
+        a> FAILOVER
+        a> FAILOVER ABORT
+        a> failover abort x
+        a> FAILOVER TO a 1 FORCE TIMEOUT 5
+        a> FAILOVER TO a
+        a> FAILOVER TO a x
+        a> FAILOVER TO a 1 TO b 2
+        a> FAILOVER TIMEOUT x
+        a> FAILOVER TIMEOUT 0
+        a> FAILOVER TIMEOUT 1 TIMEOUT 2
+        a> FAILOVER FORCE FORCE
+        a> FAILOVER NOSUCH
         a> WAIT x 0
         a> WAIT 1 -1
         a> WAIT 1 x

@@ -79,6 +79,29 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
     family.command(_name, 3, "admin noscript stale no_async_loading", kind=OK, since=_since)(_replica_of)
 
 
+@family.command("FAILOVER", -1, "admin noscript stale", kind=OK, since="6.2.0")
+def failover(session: Session, argv: Argv) -> bool:
+    """Hand over to a replica, of which this server has none: always refused. O(1)."""
+    if len(argv) == 2 and argv[1].upper() == b"ABORT":
+        raise err("No failover in progress.")
+    words = Args(argv, 1)
+    seen: set[bytes] = set()
+    while words:
+        option = words.next().upper()
+        if option in seen:
+            raise Args.syntax_error()
+        seen.add(option)
+        if option == b"TIMEOUT" and words:
+            if as_int(words.next()) <= 0:
+                raise err("FAILOVER timeout must be greater than 0")
+        elif option == b"TO" and words.left >= 2:
+            words.next()
+            as_int(words.next())
+        elif option != b"FORCE":
+            raise Args.syntax_error()
+    raise err("FAILOVER requires connected replicas.")
+
+
 @generic.command(
     *("WAIT", 3, "blocking"),
     kind=Kind("replicas", tree2=lambda value: value or 0, plain=True),

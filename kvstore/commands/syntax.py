@@ -297,6 +297,7 @@ LATENCY HISTORY event
 LATENCY RESET [event [event ...]]
 LOLWUT [VERSION version]
 MEMORY USAGE key [SAMPLES count]
+FAILOVER [TO <host port [FORCE]>] [ABORT] [TIMEOUT milliseconds]
 REPLICAOF <host port | NO ONE>
 SHUTDOWN [[NOSAVE | SAVE] [NOW]@7.0.0 [FORCE]@7.0.0 | ABORT@7.0.0]
 SLAVEOF <host port | NO ONE>
