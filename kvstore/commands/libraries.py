@@ -186,12 +186,11 @@ class Libraries:
         ``policy``: what is there is removed first (FLUSH), stays (APPEND), or gives way to what has its name
         (REPLACE). Raises ResponseError; nothing is changed then.
         """
-        if not is_payload(payload):
-            raise err("DUMP payload version or checksum are wrong")
+        sources = sources_in(payload)
         self.catch_up()
         found: list[Library] = []
         gone = frozenset(self._ctx.libraries) if policy == FLUSH else frozenset()
-        for source in _sources_of(payload):
+        for source in sources:
             name, _ = parse_metadata(source)
             if any(each.name == name for each in found):
                 raise err(f"Library '{_text(name)}' already exists")
@@ -270,8 +269,10 @@ class Libraries:
         assert {each.key: each for each in functions} == scripts and len(functions) == len(scripts)
 
 
-def _sources_of(payload: bytes) -> list[bytes]:
-    """The sources in a payload that is whole. Raises ResponseError."""
+def sources_in(payload: bytes) -> list[bytes]:
+    """The sources in a payload of FUNCTION DUMP. Raises ResponseError."""
+    if not is_payload(payload):
+        raise err("DUMP payload version or checksum are wrong")
     reader = Reader(payload, 0, len(payload) - _FOOTER_BYTES)
     found = []
     while reader.left():

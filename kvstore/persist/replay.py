@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import TREE2
+from kvstore.commands.libraries import FLUSH, sources_in
 from kvstore.commands.registry import COMMANDS, Argv, CommandRejected
 from kvstore.commands.session import Session
 from kvstore.engine.context import Context
@@ -258,7 +259,7 @@ class Replay:
         session.db = self._ctx.database(number)
 
     def function(self, session: Session, argv: Argv) -> None:
-        """FUNCTION LOAD, DELETE and FLUSH: libraries are kept as they are."""
+        """FUNCTION LOAD, DELETE, FLUSH and RESTORE: libraries are kept as they are, and run when all is read."""
         what = argv[1].upper() if len(argv) > 1 else b""
         libraries = self._ctx.libraries
         if what == b"LOAD":
@@ -267,6 +268,12 @@ class Replay:
             libraries.pop(argv[2], None)
         elif what == b"FLUSH":
             libraries.clear()
+        elif what == b"RESTORE" and len(argv) > 2:
+            sources = sources_in(argv[2])
+            if argv[-1].upper() == FLUSH:
+                libraries.clear()
+            for source in sources:
+                libraries[library_name(source, 0)] = source
         else:
             raise CommandRejected(f"a log cannot have FUNCTION {what.decode('latin-1')}")
 
