@@ -50,6 +50,25 @@ NAMES = {
     ("cluster|addslotsrange", "range"): "data",
     ("cluster|delslotsrange", "range"): "data",
     ("cluster|setslot", "importing"): "node-id",
+    ("geoadd", "change"): "ch",
+    **{
+        (command, name): ours
+        for command in ("georadius", "georadiusbymember")
+        for name, ours in (("storekey", "key"), ("storedistkey", "storedist"))
+    },
+    **{
+        (command, "count-block"): "options"
+        for command in ("georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro")
+    },
+    **{
+        (command, name): ours
+        for command in ("geosearch", "geosearchstore")
+        for name, ours in (
+            ("box", "width-height-unit"),
+            ("circle", "radius-unit"),
+            ("count-block", "options"),
+        )
+    },
     ("hello", "arguments"): "options",
     ("lmove", "wherefrom"): "where",
     ("lmove", "whereto"): "where-2",
@@ -223,7 +242,7 @@ def in_a_row(arguments: tuple[Argument, ...]) -> list[list[str]]:
     return [list(chain.from_iterable(row)) for row in rows]
 
 
-GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream"}
+GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream", "geo"}
 OF_DATA = [each for each in PLAIN if each.group in GROUPS_OF_DATA]
 
 

@@ -18,6 +18,7 @@ GROUPS = [
     core.ScanCommands,
     core.SetCommands,
     core.SortedSetCommands,
+    core.GeoCommands,
     core.StreamCommands,
     core.HashCommands,
 ]

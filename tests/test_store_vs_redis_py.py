@@ -68,6 +68,26 @@ def consumer(rng: Rng) -> Any:
     return rng.choice(("c", "d", b"e"))
 
 
+def place(rng: Rng) -> tuple[Any, Any]:
+    return rng.choice(((2.35, 48.85), (2.36, 48.86), ("13.4", 52.5), (-180, 0), (0, 0), (500, 1), ("x", 1)))
+
+
+def area(rng: Rng) -> dict[str, Any]:
+    lon, lat = place(rng)
+    return {
+        **rng.choice(({"member": member(rng)}, {"longitude": lon, "latitude": lat}, {})),
+        **rng.choice(({"radius": 1000}, {"width": 3000, "height": 2000}, {"radius": 2, "width": 1}, {})),
+        **rng.choice(({"unit": "km"}, {}, {"unit": "x"})),
+        **rng.choice(
+            ({"sort": "ASC"}, {"sort": "desc", "count": 2}, {"count": 1, "any": True}, {"any": True})
+        ),
+    }
+
+
+def stored(rng: Rng) -> dict[str, Any]:
+    return rng.choice(({}, {}, {"store": key(rng)}, {"store_dist": key(rng)}, {"count": 2}))
+
+
 def ttl(rng: Rng) -> dict[str, Any]:
     return rng.choice(({}, {}, {"ex": 100}, {"px": 100_000}, {"keepttl": True}, {"exat": 4102444800}))
 
@@ -146,6 +166,34 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
     "zcount": lambda r: ("zcount", (key(r), 0, "+inf"), {}),
     "zlexcount": lambda r: ("zlexcount", (key(r), "-", "[m2"), {}),
     "zremrangebyrank": lambda r: ("zremrangebyrank", (key(r), 0, 1), {}),
+    "geoadd": lambda r: (
+        "geoadd",
+        (key(r), (*place(r), member(r), *place(r), member(r))),
+        flags(r, "nx", "xx", "ch"),
+    ),
+    "geopos": lambda r: ("geopos", (key(r), *members(r)), {}),
+    "geohash": lambda r: ("geohash", (key(r), *members(r)), {}),
+    "geodist": lambda r: (
+        "geodist",
+        (key(r), member(r), member(r)),
+        r.choice(({}, {"unit": "km"}, {"unit": "x"})),
+    ),
+    "geosearch": lambda r: (
+        "geosearch",
+        (key(r),),
+        {**area(r), **flags(r, "withcoord", "withdist", "withhash")},
+    ),
+    "geosearchstore": lambda r: ("geosearchstore", (key(r), key(r)), {**area(r), **flags(r, "storedist")}),
+    "georadius": lambda r: (
+        "georadius",
+        (key(r), *place(r), 5000),
+        {"unit": "km", "sort": "ASC", **flags(r, "withcoord", "withdist", "withhash"), **stored(r)},
+    ),
+    "georadiusbymember": lambda r: (
+        "georadiusbymember",
+        (key(r), member(r), 5000),
+        {"unit": "km", "sort": "DESC", **flags(r, "withcoord", "withdist", "withhash"), **stored(r)},
+    ),
     "xadd": lambda r: (
         "xadd",
         (key(r), {member(r): member(r) for _ in range(2)}),

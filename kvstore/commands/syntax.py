@@ -249,6 +249,26 @@ XREVRANGE key end:string start:string [COUNT count]
 XSETID key last-id [ENTRIESADDED entries-added:integer]@7.0.0 [MAXDELETEDID max-deleted-id]@7.0.0
 XTRIM key <<MAXLEN | MINID@6.2.0> [= | ~] threshold [LIMIT count]@6.2.0>
 
+GEOADD key [NX | XX]@6.2.0 [CH]@6.2.0 longitude:double latitude:double member
+    [longitude:double latitude:double member ...]
+GEODIST key member1 member2 [M | KM | FT | MI]
+GEOHASH key [member [member ...]]
+GEOPOS key [member [member ...]]
+GEORADIUS key longitude:double latitude:double radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH]
+    [COUNT count [ANY]@6.2.0] [ASC | DESC] [STORE key | STOREDIST key]
+GEORADIUSBYMEMBER key member radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH]
+    [COUNT count [ANY]] [ASC | DESC] [STORE key | STOREDIST key]
+GEORADIUSBYMEMBER_RO key member radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH]
+    [COUNT count [ANY]] [ASC | DESC]
+GEORADIUS_RO key longitude:double latitude:double radius:double <M | KM | FT | MI>
+    [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]@6.2.0] [ASC | DESC]
+GEOSEARCH key <FROMMEMBER member | FROMLONLAT longitude:double latitude:double>
+    <<BYRADIUS radius:double> <M | KM | FT | MI> | <BYBOX width:double> height:double <M | KM | FT | MI>>
+    [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
+GEOSEARCHSTORE destination source <FROMMEMBER member | FROMLONLAT longitude:double latitude:double>
+    <<BYRADIUS radius:double> <M | KM | FT | MI> | <BYBOX width:double> height:double <M | KM | FT | MI>>
+    [ASC | DESC] [COUNT count [ANY]] [STOREDIST]
+
 PSUBSCRIBE pattern [pattern ...]
 PUBLISH channel message
 PUBSUB CHANNELS [pattern]
@@ -338,6 +358,7 @@ _NAMES_OF_TYPES = {
 _SYMBOLS = {"*": "auto-id", "$": "new-id", "=": "equal", "~": "approximately"}
 # The names of choices, by the name of what is offered first; otherwise they are named after all of it.
 _CHOICES = {
+    "asc": "order",
     "async": "flush-type",
     "auto-id": "id-selector",
     "before": "where",
@@ -353,14 +374,18 @@ _CHOICES = {
     "id": "id-selector",
     "increment": "amount",
     "ip:port": "filter",
+    "key": "store",
     "left": "where",
     "libname": "attr",
+    "m": "unit",
     "maxlen": "strategy",
+    "member": "from",
     "min": "where",
     "node-id": "subcommand",
     "nosave": "save-selector",
     "nx": "condition",
     "on": "enabled",
+    "radius-unit": "by",
     "save-selector-now-force": "abort-selector",
     "seconds": "expiration",
     "timeout": "unblock-type",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import kvstore.engine.types.string  # noqa: F401
 from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic
+from kvstore.engine.geo import Geo
 from kvstore.engine.hash_expiry import HashExpiry
 from kvstore.engine.lists import Lists
 from kvstore.engine.newer_strings import NewerStrings
@@ -12,11 +13,10 @@ from kvstore.engine.scan_iterators import ScanIterators
 from kvstore.engine.serial import Serial
 from kvstore.engine.sets import Sets
 from kvstore.engine.stream_info import StreamInfo
-from kvstore.engine.zsets import SortedSets
 
 
 class Database(
-    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, SortedSets, StreamInfo, Serial, Generic, Deadlines
+    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, Geo, StreamInfo, Serial, Generic, Deadlines
 ):
     """A numbered database of a store, as sessions use it."""
 
