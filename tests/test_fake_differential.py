@@ -14,12 +14,25 @@ from typing import Any
 
 import pytest
 
+from tests.differential.compare import Exchange, Known
 from tests.differential.grammar import Grammar
 from tests.differential.objects import ObjectServer
 from tests.differential.runner import minimal, report
 from tests.test_differential import LENGTH, PAIRS, compared, reference_server
 
 COMMANDS, HEAVY_COMMANDS = 400, 20_000
+
+
+def names_a_stream_twice(exchange: Exchange) -> bool:
+    words = [word.upper() for word in exchange.argv]
+    after = exchange.argv[words.index(b"STREAMS") + 1 :] if b"STREAMS" in words else ()
+    keys = after[: len(after) // 2]
+    return len(set(keys)) < len(keys)
+
+
+def read_by_hiredis(reference: str) -> Known:
+    """hiredis gives the value of a key that a map has twice to another key; a fake, as other parsers, keeps the last."""
+    return Known(reference, {"XREAD", "XREADGROUP"}, "a map that has a key twice", names_a_stream_twice)
 
 
 def until_the_end(grammar: Grammar) -> Grammar:
@@ -47,6 +60,7 @@ def test_random_commands_give_the_same_objects(
     print("KVSTORE_TEST_SEED =", seed)
     with compared(ours, theirs, family, protocol) as pair:
         pair.grammar = until_the_end(pair.grammar)
+        pair.known.append(read_by_hiredis(reference))
         for number in range((HEAVY_COMMANDS if heavy else COMMANDS) // LENGTH):
             groups = pair.sequence(f"{seed}:{number}", LENGTH)
             mismatch = pair.run(groups)

@@ -297,9 +297,9 @@ def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
 
 
 def _keyword_index(begin: tuple[str, int], argv: Argv) -> int | None:
-    """The index after the keyword, looked for from an index on (from the end, where negative)."""
+    """The index after the keyword, from an index on (from the end, where negative), unless it is the last word."""
     word, start = begin[0].upper().encode(), begin[1]
-    places = range(start, len(argv)) if start >= 0 else range(len(argv) + start, 0, -1)
+    places = range(start, len(argv) - 1) if start >= 0 else range(len(argv) + start, 0, -1)
     return next((at + 1 for at in places if argv[at].upper() == word), None)
 
 
