@@ -53,7 +53,7 @@ WRITING = frozenset(
     getset hdel hexpire hexpireat hgetdel hgetex hincrby hincrbyfloat hmset hpersist hpexpire hpexpireat
     hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lmpop lpop lpush lpushx lrem lset
     ltrim move mset msetex msetnx persist pexpire pexpireat psetex rename renamenx restore rpop rpoplpush
-    rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore smove spop srem sunionstore swapdb
+    rpush rpushx sadd sdiffstore set setex setnx setrange sinterstore smove spop sort srem sunionstore swapdb
     unlink xack xadd xautoclaim xclaim xdel xgroup_create xgroup_createconsumer xgroup_delconsumer
     xgroup_destroy xgroup_setid xreadgroup xsetid xtrim zadd zdiffstore zincrby zinterstore zmpop zpopmax
     zpopmin zrangestore zrem zremrangebylex zremrangebyrank zremrangebyscore zunionstore""".split()

@@ -72,6 +72,11 @@ NAMES = {
     ("hello", "arguments"): "options",
     ("lmove", "wherefrom"): "where",
     ("lmove", "whereto"): "where-2",
+    **{
+        (command, name): ours
+        for command in ("sort", "sort_ro")
+        for name, ours in (("by-pattern", "pattern"), ("get-pattern", "get"), ("sorting", "alpha"))
+    },
     ("shutdown", "save-selector-block"): "save-selector-now-force",
     ("xadd", "trim"): "options",
     ("xgroup|create", "entriesread"): "entries-read",

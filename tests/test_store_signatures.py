@@ -27,7 +27,6 @@ MISSING = {
     **dict.fromkeys(
         ("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit"), "bitmaps"
     ),
-    **dict.fromkeys(("sort", "sort_ro"), "SORT"),
     **dict.fromkeys(
         ("lmovem", "blmovem", "sdiffcard", "sunioncard", "xackdel", "xcfgset", "xdelex", "xnack"),
         "newer than any server to compare with",

@@ -88,6 +88,15 @@ def stored(rng: Rng) -> dict[str, Any]:
     return rng.choice(({}, {}, {"store": key(rng)}, {"store_dist": key(rng)}, {"count": 2}))
 
 
+def sorting(rng: Rng) -> dict[str, Any]:
+    return {
+        **rng.choice(({}, {}, {"by": "nosort"}, {"by": b"k*"}, {"by": "*->f"})),
+        **rng.choice(({}, {"start": 1, "num": 2}, {"start": 0, "num": "x"}, {"start": 1})),
+        **rng.choice(({}, {"get": "#"}, {"get": ["#", "*"]}, {"get": ["#", b"k*", "*->f"]})),
+        **flags(rng, "desc", "alpha"),
+    }
+
+
 def ttl(rng: Rng) -> dict[str, Any]:
     return rng.choice(({}, {}, {"ex": 100}, {"px": 100_000}, {"keepttl": True}, {"exat": 4102444800}))
 
@@ -194,6 +203,12 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
         (key(r), member(r), 5000),
         {"unit": "km", "sort": "DESC", **flags(r, "withcoord", "withdist", "withhash"), **stored(r)},
     ),
+    "sort": lambda r: (
+        "sort",
+        (key(r),),
+        {**sorting(r), **r.choice(({}, {"store": key(r)}, {"groups": True}))},
+    ),
+    "sort_ro": lambda r: ("sort_ro", (key(r),), sorting(r)),
     "xadd": lambda r: (
         "xadd",
         (key(r), {member(r): member(r) for _ in range(2)}),

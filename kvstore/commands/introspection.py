@@ -271,6 +271,8 @@ def _flags_in_use(command: Command, argv: Argv) -> str | None:
 
 def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
     begin = spec.begin
+    if begin == ("unknown", 0):
+        return range(0) if spec.look is None else spec.look(argv)
     if not isinstance(begin, int):
         at = _keyword_index(begin, argv)
         if at is None:
@@ -380,7 +382,7 @@ def _describe_argument(argument: Argument, last_spec: int) -> dict[bytes, Any]:
     described: dict[bytes, Any] = {b"name": argument.name.encode(), b"type": argument.type.encode()}
     if not argument.arguments:
         described[b"display_text"] = argument.shown.encode()
-    if argument.type == "key":
+    if argument.type == "key" or argument.key_index:
         described[b"key_spec_index"] = min(argument.key_index, last_spec)
     texts = {b"token": argument.token, b"since": argument.since, b"deprecated_since": argument.until}
     described |= {part: text.encode() for part, text in texts.items() if text}

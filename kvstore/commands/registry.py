@@ -80,12 +80,14 @@ class KeySpec:
     ``begin``: index of the first key, or a keyword after which keys stand. ``find``: ("range", last,
     step) with last relative to begin (negative: from the end), or ("keynum", index of the count, first
     key, step), both relative to begin, as COMMAND INFO reports them.
-    ``flags``: as COMMAND INFO reports them, such as "RW ACCESS UPDATE".
+    ``flags``: as COMMAND INFO reports them, such as "RW ACCESS UPDATE". ``look``: what finds the indexes of the
+    keys where the command must be asked; clients are told that they are unknown.
     """
 
     begin: int | tuple[str, int]
     find: tuple[str, int, int] | tuple[str, int, int, int]
     flags: str
+    look: Callable[[Argv], range] | None = None
 
 
 def keys_at(first: int, last: int, step: int, flags: str) -> tuple[KeySpec, ...]:

@@ -165,6 +165,10 @@ class Scripting:
         self._table = hub.table(TREE2, SCRIPT, caller.no_touch, tracked=caller.tracking is not None)
         return session
 
+    def runs_in(self, session: Session) -> bool:
+        """Whether it is the session that scripts run in."""
+        return session is self._session
+
     # -- hooks of the interpreter ------------------------------------------------------------------
 
     def call(self, argv: list[bytes], protocol: int) -> Any:

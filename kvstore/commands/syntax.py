@@ -2,7 +2,8 @@
 
 ``SYNTAX`` has a line a command or subcommand, in the notation of manuals: words in capitals are
 tokens, others arguments; ``[...]`` may be left out, of ``<a | b>`` one is chosen, ``key [key ...]``
-stands for one or more. Three additions: ``min:double`` says the type where the name does not,
+stands for one or more. Three additions: ``min:double`` says the type where the name does not
+(``pattern:keys``: a pattern that gives keys),
 ``@7.0.0`` since when something is there (``@-7.0.0``: since when it is out of use), and ``...``
 behind a ``<choice>`` repeats it. A token takes the arguments that follow it up to the end of its
 brackets; an indented line goes on with the one before. A command that is not here takes no arguments.
@@ -70,6 +71,10 @@ RENAMENX key newkey
 RESTORE key ttl:integer serialized-value [REPLACE]@3.0.0 [ABSTTL]@5.0.0 [IDLETIME seconds]@5.0.0 [FREQ frequency:integer]@5.0.0
 RESTORE-ASKING key ttl:integer serialized-value [REPLACE]@3.0.0 [ABSTTL]@5.0.0 [IDLETIME seconds]@5.0.0 [FREQ frequency:integer]@5.0.0
 SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]@6.0.0
+SORT key [BY pattern:keys] [LIMIT offset count] [GET pattern:keys [GET pattern:keys ...]]
+    [ASC | DESC] [ALPHA] [STORE destination]
+SORT_RO key [BY pattern:keys] [LIMIT offset count] [GET pattern:keys [GET pattern:keys ...]]
+    [ASC | DESC] [ALPHA]
 TOUCH key [key ...]
 TTL key
 TYPE key
@@ -396,7 +401,8 @@ _CHOICES = {
 
 
 class Argument(NamedTuple):
-    """An argument as COMMAND DOCS tells it. ``key_index``: the how-many-th key of the command it is."""
+    """An argument as COMMAND DOCS tells it. ``key_index``: the how-many-th key of the command it is;
+    patterns that give keys are one together."""
 
     name: str
     type: str
@@ -449,11 +455,11 @@ def parse(line: str) -> tuple[Argument, ...]:
     arguments = parser.sequence()
     if parser.words:
         raise ValueError(f"unexpected {parser.words[-1]!r} in {line!r}")
-    return _numbered(arguments, [0])
+    return _numbered(arguments, [0, 0])
 
 
 def _numbered(arguments: Sequence[Argument], keys: list[int]) -> tuple[Argument, ...]:
-    """Keys numbered through ``keys``, a counter. Of siblings with one name the later ones are named
+    """Keys numbered through ``keys``: the next number, and that of the patterns. Of siblings with one name the later ones are named
     after their token, or get a number.
     """
     numbered: list[Argument] = []
@@ -463,8 +469,12 @@ def _numbered(arguments: Sequence[Argument], keys: list[int]) -> tuple[Argument,
         name = each.name
         if seen[name] > 1:
             name = each.token.lower() or f"{name}-{seen[name]}"
-        key_index = keys[0]
-        keys[0] += each.type == "key"
+        key_index = 0
+        if each.type == "key" or each.key_index:
+            shared = each.type != "key"
+            key_index = (shared and keys[1]) or keys[0]
+            keys[0] += key_index == keys[0]
+            keys[1] = key_index if shared else keys[1]
         inner = _numbered(each.arguments, keys)
         numbered.append(each._replace(name=name, shown=each.name, arguments=inner, key_index=key_index))
     return tuple(numbered)
@@ -534,6 +544,8 @@ def _plain(word: str) -> Argument:
     name, colon, type_ = word.rpartition(":")
     if colon and type_ in ("string", *_NAMES_OF_TYPES):
         return Argument(name, type_)
+    if type_ == "keys" and colon:
+        return Argument(name, "pattern", key_index=1)
     types = (type_ for type_, words in _NAMES_OF_TYPES.items() if word in words.split())
     return Argument(word, next(types, "string"))
 

@@ -12,11 +12,12 @@ from kvstore.engine.newer_strings import NewerStrings
 from kvstore.engine.scan_iterators import ScanIterators
 from kvstore.engine.serial import Serial
 from kvstore.engine.sets import Sets
+from kvstore.engine.sorting import Sorting
 from kvstore.engine.stream_info import StreamInfo
 
 
 class Database(
-    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, Geo, StreamInfo, Serial, Generic, Deadlines
+    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, Geo, StreamInfo, Serial, Sorting, Generic, Deadlines
 ):
     """A numbered database of a store, as sessions use it."""
 

@@ -117,7 +117,7 @@ GROWING = frozenset(
     """append blmove brpoplpush copy decr decrby geoadd georadius georadiusbymember geosearchstore getset
     hexpire hexpireat hincrby hincrbyfloat hmset hpexpire hpexpireat hset hsetex hsetnx incr incrby
     incrbyfloat increx linsert lmove lpush lpushx lset mset msetex msetnx psetex restore rpoplpush rpush
-    rpushx sadd sdiffstore set setex setnx setrange sinterstore sunionstore xadd xgroup_create
+    rpushx sadd sdiffstore set setex setnx setrange sinterstore sort sunionstore xadd xgroup_create
     xgroup_createconsumer xsetid zadd zdiffstore zincrby zinterstore zrangestore zunionstore""".split()
 )
 

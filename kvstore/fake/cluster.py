@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.introspection import find_keys
 from kvstore.commands.kinds import INT, OK
 from kvstore.commands.registry import Argv, Command, CommandRejected
+from kvstore.commands.sort import check_in_cluster
 from kvstore.commands.tables import EXECUTING, MULTI, RUN_IN_MULTI, SCRIPT
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import parse_int
@@ -63,6 +64,8 @@ class StrictCluster:
         if command.name in _MODES:
             return session.codec.of(OK)(True)
         self._check_databases(command, argv)
+        if command.name in ("SORT", "SORT_RO"):
+            check_in_cluster(argv)
         return None
 
     def _check_transaction(self, session: Session) -> None:

@@ -106,6 +106,10 @@ class Selector:
     def allows_all(self) -> bool:
         return self.all_commands and self.all_keys and self.all_channels
 
+    @property
+    def reads_all_keys(self) -> bool:
+        return self.all_keys or (b"*" in self.patterns and bool(self.patterns[b"*"][0] & READ))
+
     # -- rules -------------------------------------------------------------------------------------
 
     def apply(self, rule: bytes, lookup: Lookup) -> None:

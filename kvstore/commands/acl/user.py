@@ -153,6 +153,14 @@ class User:
             worst = max(worst, refusal)
         return worst
 
+    def reads_all_keys(self, command: Command, argv: Argv) -> bool:
+        """Whether a selector that allows the request lets it read every key. O(selectors * keys * patterns)."""
+        keys = Keys(command, argv)
+        return any(
+            selector.reads_all_keys and selector.refusal(command, argv, keys) is None
+            for selector in self.selectors
+        )
+
     def allows_channel(self, channel: bytes, is_pattern: bool) -> bool:
         """Whether any selector allows the channel or (literally) the pattern. O(patterns)."""
         return any(selector.allows_channel(channel, is_pattern) for selector in self.selectors)

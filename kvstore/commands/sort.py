@@ -1,0 +1,111 @@
+"""SORT and SORT_RO: bindings, and which of their words read keys that nobody declared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kvstore.commands.args import Args
+from kvstore.commands.kinds import TREE
+from kvstore.commands.registry import KEY_READ, Argv, Family, KeySpec
+from kvstore.engine.database import Database
+from kvstore.engine.sorting import Request
+from kvstore.errors import err
+
+if TYPE_CHECKING:
+    from kvstore.commands.session import Session
+
+family = Family("generic", "")
+
+_CATEGORIES: Final = "set sortedset list dangerous"
+# Words after which others stand that are no options, where STORE is looked for.
+_SKIPPED: Final = {b"LIMIT": 2, b"GET": 1, b"BY": 1}
+
+
+def _stored(argv: Argv) -> range:
+    """Where the key is that the result is stored at: after the last STORE, as servers look for it."""
+    found, at = range(0), 2
+    while at < len(argv):
+        word = argv[at].upper()
+        at += 1
+        if word in _SKIPPED:
+            at += _SKIPPED[word]
+        elif word == b"STORE" and at < len(argv):
+            found = range(at, at + 1)
+    return found
+
+
+_UNKNOWN: Final = ("unknown", 0)
+_PATTERNS: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "RO ACCESS")
+_STORED: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "OW UPDATE", _stored)
+
+
+def _parse(argv: Argv, may_store: bool, pattern_denied: str | None) -> Request:
+    """The options. ``pattern_denied``: why patterns that name other keys are refused, if they are."""
+    request = Request()
+    words = Args(argv, 2)
+    while words:
+        if words.take(b"ASC"):
+            request.desc = False
+        elif words.take(b"DESC"):
+            request.desc = True
+        elif words.take(b"ALPHA"):
+            request.alpha = True
+        elif words.take(b"LIMIT", more=2):
+            request.limit(words.next(), words.next())
+        elif may_store and words.take(b"STORE", more=1):
+            request.store = words.next()
+        elif words.take(b"BY", more=1):
+            pattern = words.next()
+            if pattern_denied and b"*" in pattern.partition(b"\0")[0]:
+                raise err(f"BY option of SORT denied {pattern_denied}.")
+            request.sort_by(pattern)
+        elif words.take(b"GET", more=1):
+            if pattern_denied:
+                raise err(f"GET option of SORT denied {pattern_denied}.")
+            request.get.append(words.next())
+        else:
+            raise words.syntax_error()
+    return request
+
+
+def check_in_cluster(argv: Argv) -> None:
+    """Refuse patterns, as a node of a cluster does. Raises ResponseError; other mistakes are told later."""
+    _parse(argv, argv[0].upper() == b"SORT", "in Cluster mode")
+
+
+def _sort(session: Session, argv: Argv, may_store: bool) -> Any:
+    user = session.user
+    denied = None
+    if not user.unrestricted:
+        command = session.hub.find(argv[0])
+        if command is not None and not user.reads_all_keys(command, argv):
+            denied = "due to insufficient ACL permissions"
+    request = _parse(argv, may_store, denied)
+    return session.db._sort(argv[1], request, session.hub.scripting.runs_in(session))
+
+
+@family.command(
+    "SORT",
+    -2,
+    "write denyoom",
+    (*KEY_READ, _PATTERNS, _STORED),
+    kind=TREE,
+    categories=_CATEGORIES,
+    method=Database.sort,
+)
+def sort(session: Session, argv: Argv) -> Any:
+    return _sort(session, argv, True)
+
+
+@family.command(
+    "SORT_RO",
+    -2,
+    "readonly",
+    (*KEY_READ, _PATTERNS),
+    kind=TREE,
+    since="7.0.0",
+    categories=_CATEGORIES,
+    method=Database.sort_ro,
+)
+def sort_ro(session: Session, argv: Argv) -> Any:
+    return _sort(session, argv, False)
