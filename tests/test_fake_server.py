@@ -478,7 +478,12 @@ EVAL "#!lua\nredis.call('get','a') return redis.call('get','b')" 0|EVAL "#!lua\n
 EVAL "#!lua\nreturn redis.call('get','{a}b')" 1 a|EVAL "return redis.call('select', '1')" 0
 EVAL "#!lua flags=allow-cross-slot-keys\nredis.call('set','a','1') return redis.call('get','b')" 0
 EVAL "#!lua flags=allow-cross-slot-keys\nredis.call('set','a','1') return redis.call('get','b')" 2 a b
-EVAL "#!lua flags=allow-cross-slot-keys\nreturn redis.call('mget','a','b')" 0|RANDOMKEY x|FLUSHALL|SSUBSCRIBE a b"""
+EVAL "#!lua flags=allow-cross-slot-keys\nreturn redis.call('mget','a','b')" 0|RANDOMKEY x|FLUSHALL|SSUBSCRIBE a b
+RPUSH l 1|SORT l BY w*|SORT l BY w|SORT l BY {l}w*|SORT l GET #|SORT l GET l|SORT l GET {l}*->f|SORT l GET *{l}
+SORT l GET {l*}|SORT l BAD GET #|SORT l GET # BAD|SORT l LIMIT x y GET a|SORT_RO l GET a|SORT nokey GET a
+SORT l BY nosort STORE b|SORT l BY a* STORE b|SORT l BY nosort STORE {l}b|MULTI|SORT l GET #|EXEC
+SORT {l} GET {l?}|SORT l GET ?{l}|SORT l GET [{l}|SORT {} GET {}|SORT {a GET {a|SORT {}a GET {}a|SORT {}a GET {}a{x}
+EVAL "return redis.pcall('sort','l','get','#').err" 1 l"""
 
 
 @PROTOCOLS

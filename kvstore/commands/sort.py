@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.args import Args
@@ -39,8 +40,8 @@ _PATTERNS: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "RO ACCESS")
 _STORED: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "OW UPDATE", _stored)
 
 
-def _parse(argv: Argv, may_store: bool, pattern_denied: str | None) -> Request:
-    """The options. ``pattern_denied``: why patterns that name other keys are refused, if they are."""
+def _parse(argv: Argv, may_store: bool, denied: Callable[[bytes], str | None]) -> Request:
+    """The options. ``denied``: why a pattern that names other keys is refused, if it is."""
     request = Request()
     words = Args(argv, 2)
     while words:
@@ -56,21 +57,22 @@ def _parse(argv: Argv, may_store: bool, pattern_denied: str | None) -> Request:
             request.store = words.next()
         elif words.take(b"BY", more=1):
             pattern = words.next()
-            if pattern_denied and b"*" in pattern.partition(b"\0")[0]:
-                raise err(f"BY option of SORT denied {pattern_denied}.")
+            if b"*" in pattern.partition(b"\0")[0] and (why := denied(pattern)):
+                raise err(f"BY option of SORT denied {why}.")
             request.sort_by(pattern)
         elif words.take(b"GET", more=1):
-            if pattern_denied:
-                raise err(f"GET option of SORT denied {pattern_denied}.")
-            request.get.append(words.next())
+            pattern = words.next()
+            if why := denied(pattern):
+                raise err(f"GET option of SORT denied {why}.")
+            request.get.append(pattern)
         else:
             raise words.syntax_error()
     return request
 
 
-def check_in_cluster(argv: Argv) -> None:
-    """Refuse patterns, as a node of a cluster does. Raises ResponseError; other mistakes are told later."""
-    _parse(argv, argv[0].upper() == b"SORT", "in Cluster mode")
+def check_patterns(argv: Argv, denied: Callable[[bytes], str | None]) -> None:
+    """Refuse a request that has a pattern which is ``denied``, or is wrong before. Raises ResponseError."""
+    _parse(argv, argv[0].upper() == b"SORT", denied)
 
 
 def _sort(session: Session, argv: Argv, may_store: bool) -> Any:
@@ -80,7 +82,7 @@ def _sort(session: Session, argv: Argv, may_store: bool) -> Any:
         command = session.hub.find(argv[0])
         if command is not None and not user.reads_all_keys(command, argv):
             denied = "due to insufficient ACL permissions"
-    request = _parse(argv, may_store, denied)
+    request = _parse(argv, may_store, lambda pattern: denied)
     return session.db._sort(argv[1], request, session.hub.scripting.runs_in(session))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.introspection import find_keys
 from kvstore.commands.kinds import INT, OK
 from kvstore.commands.registry import Argv, Command, CommandRejected
-from kvstore.commands.sort import check_in_cluster
+from kvstore.commands.sort import check_patterns
 from kvstore.commands.tables import EXECUTING, MULTI, RUN_IN_MULTI, SCRIPT
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import parse_int
@@ -39,6 +39,15 @@ def slot_of(key: bytes) -> int:
     begin = key.find(b"{") + 1
     end = key.find(b"}", begin) if begin else -1
     return crc_hqx(key[begin:end] if end > begin else key, 0) % SLOTS
+
+
+def _slot_of_pattern(pattern: bytes) -> int | None:
+    """The slot of all keys that a pattern gives, None where there may be several: where its braces, or all of it
+    if it has none, are not plain. O(length)."""
+    begin = pattern.find(b"{") + 1
+    end = pattern.find(b"}", begin) if begin else -1
+    told = pattern[:end] if end > begin else pattern
+    return None if any(sign in told for sign in b"*?[\\") else slot_of(pattern)
 
 
 class StrictCluster:
@@ -65,7 +74,7 @@ class StrictCluster:
             return session.codec.of(OK)(True)
         self._check_databases(command, argv)
         if command.name in ("SORT", "SORT_RO"):
-            check_in_cluster(argv)
+            check_patterns(argv, lambda pattern: self._pattern_denied(argv[1], pattern))
         return None
 
     def _check_transaction(self, session: Session) -> None:
@@ -95,6 +104,14 @@ class StrictCluster:
             scripting.keys.append(next(iter(_keys_of(command, argv))))
         if slot_of(scripting.keys[0]) not in slots:
             raise err(_SCATTERED)
+
+    def _pattern_denied(self, key: bytes, pattern: bytes) -> str | None:
+        """Why a pattern of SORT is refused; newer nodes take those that give keys of the sorted one's slot."""
+        if self._hub.compat_version < _NEWER:
+            return "in Cluster mode"
+        if _slot_of_pattern(pattern) == slot_of(key):
+            return None
+        return "in Cluster mode when keys formed by the pattern may be in different slots"
 
     def _check_databases(self, command: Command, argv: Argv) -> None:
         """There is one database."""
