@@ -74,8 +74,9 @@ def place(rng: Rng) -> tuple[Any, Any]:
 
 def area(rng: Rng) -> dict[str, Any]:
     lon, lat = place(rng)
+    center = member(rng) or "center"  # redis-py takes an empty one for none
     return {
-        **rng.choice(({"member": member(rng)}, {"longitude": lon, "latitude": lat}, {})),
+        **rng.choice(({"member": center}, {"longitude": lon, "latitude": lat}, {})),
         **rng.choice(({"radius": 1000}, {"width": 3000, "height": 2000}, {"radius": 2, "width": 1}, {})),
         **rng.choice(({"unit": "km"}, {}, {"unit": "x"})),
         **rng.choice(

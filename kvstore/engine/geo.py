@@ -344,10 +344,10 @@ class Geo(SortedSets):
         count: int | None,
         any: bool,
     ) -> Search:
-        """The search that redis-py's arguments ask for, checked as redis-py checks them."""
+        """The search that redis-py's arguments ask for, checked as redis-py checks them; an empty member is one."""
         if member is None and (longitude is None or latitude is None):
             raise DataError("GEOSEARCH must have member or longitude and latitude")
-        if member and (longitude or latitude):
+        if member is not None and (longitude or latitude):
             raise DataError("GEOSEARCH member and longitude or latitude can't be set together")
         if radius is None and (width is None or height is None):
             raise DataError("GEOSEARCH must have radius or width and height")
@@ -362,10 +362,10 @@ class Geo(SortedSets):
         if any and not count:
             raise DataError("GEOSEARCH ``any`` can't be provided without count")
         search = Search(self._read_as(key, ZSet))
-        if member:
+        if member is not None:
             search.from_member(to_bytes(member))
         if longitude is not None and latitude is not None:
-            if member:
+            if member is not None:
                 raise ResponseError(SYNTAX)
             search.from_place(longitude, latitude)
         if radius:
