@@ -28,6 +28,7 @@ from kvstore.engine.geo import (
     not_with_store,
     printed_coordinate,
     printed_distance,
+    with_details,
 )
 from kvstore.engine.geocells import Place, place_of, text_of, unit_from
 from kvstore.engine.types.zset import ZSet
@@ -140,21 +141,25 @@ def geopos(session: Session, argv: Argv) -> list[Place | None]:
 class _Options:
     """What is asked of a search, beside where it looks."""
 
-    __slots__ = ("dest", "distance", "place", "score", "storedist")
+    __slots__ = ("dest", "storedist", "withcoord", "withdist", "withhash")
 
     def __init__(self, dest: bytes | None):
         self.dest = dest
         self.storedist = False
-        self.distance = self.score = self.place = False
+        self.withdist = self.withhash = self.withcoord = False
+
+    @property
+    def shown(self) -> tuple[bool, bool, bool]:
+        return self.withdist, self.withhash, self.withcoord
 
     def take(self, search: Search, words: Args) -> bool:
         """An option that all searches have."""
         if words.take(b"WITHDIST"):
-            self.distance = True
+            self.withdist = True
         elif words.take(b"WITHHASH"):
-            self.score = True
+            self.withhash = True
         elif words.take(b"WITHCOORD"):
-            self.place = True
+            self.withcoord = True
         elif words.take(b"ANY"):
             search.any = True
         elif words.take(b"ASC"):
@@ -168,7 +173,7 @@ class _Options:
         return True
 
     def check_store(self, what: str) -> None:
-        if self.dest is not None and (self.distance or self.score or self.place):
+        if self.dest is not None and True in self.shown:
             raise err(not_with_store(what))
 
     def answer(self, session: Session, source: bytes, search: Search, event: str) -> Any:
@@ -176,20 +181,7 @@ class _Options:
             raise err("the ANY argument requires COUNT argument")
         if self.dest is not None:
             return session.db._geostore(self.dest, source, search, self.storedist, event)
-        found = search.run()
-        if not (self.distance or self.score or self.place):
-            return [member for member, _, _ in found]
-        results: list[Any] = []
-        for member, far, score in found:
-            result: list[Any] = [member]
-            if self.distance:
-                result.append(printed_distance(far))
-            if self.score:
-                result.append(int(score))
-            if self.place:
-                result.append(place_of(score))
-            results.append(result)
-        return results
+        return with_details(search.run(), self.shown, printed_distance, place_of)
 
 
 def _search(session: Session, argv: Argv, source: bytes, at: int, dest: bytes | None) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.args import Args
 from kvstore.commands.help import add_help, complexity_of, summary_of
 from kvstore.commands.kinds import INT, TREE
-from kvstore.commands.registry import COMMANDS, Argv, Command, Family, KeySpec
+from kvstore.commands.registry import COMMANDS, UNKNOWN_PLACE, Argv, Command, Family, KeySpec
 from kvstore.errors import err
 from kvstore.glob import compile_glob
 from kvstore.numbers import parse_int
@@ -148,7 +148,7 @@ def _key_flags(flags: str) -> RespSet:
 
 def _describe_keys(spec: KeySpec) -> dict[bytes, Any]:
     begin: dict[bytes, Any]
-    if spec.begin == ("unknown", 0):
+    if spec.begin == UNKNOWN_PLACE:
         begin = {b"type": b"unknown", b"spec": {}}
     elif isinstance(spec.begin, int):
         begin = {b"type": b"index", b"spec": {b"index": spec.begin}}
@@ -271,7 +271,7 @@ def _flags_in_use(command: Command, argv: Argv) -> str | None:
 
 def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
     begin = spec.begin
-    if begin == ("unknown", 0):
+    if begin == UNKNOWN_PLACE:
         return range(0) if spec.look is None else spec.look(argv)
     if not isinstance(begin, int):
         at = _keyword_index(begin, argv)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.kinds import BULK, INT, OK, Codec, Kind
 from kvstore.errors import ResponseError
@@ -99,6 +99,15 @@ def keys_at(first: int, last: int, step: int, flags: str) -> tuple[KeySpec, ...]
 def keys_counted(at: int, flags: str) -> tuple[KeySpec, ...]:
     """A count of keys at index ``at``, then the keys."""
     return (KeySpec(at, ("keynum", 0, 1, 1), flags),)
+
+
+# Where keys begin that clients are not told how to find, as COMMAND INFO reports it.
+UNKNOWN_PLACE: Final = ("unknown", 0)
+
+
+def keys_unknown(flags: str, look: Callable[[Argv], range] | None = None) -> tuple[KeySpec, ...]:
+    """Keys that clients cannot find; here ``look`` does, or nothing."""
+    return (KeySpec(UNKNOWN_PLACE, ("unknown", 0, 0), flags, look),)
 
 
 NO_KEYS: tuple[KeySpec, ...] = ()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.args import Args
 from kvstore.commands.kinds import TREE
-from kvstore.commands.registry import KEY_READ, Argv, Family, KeySpec
+from kvstore.commands.registry import KEY_READ, Argv, Family, keys_unknown
 from kvstore.engine.database import Database
-from kvstore.engine.sorting import Request
+from kvstore.engine.sorting import Request, names_keys
 from kvstore.errors import err
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def _stored(argv: Argv) -> range:
     return found
 
 
-_UNKNOWN: Final = ("unknown", 0)
-_PATTERNS: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "RO ACCESS")
-_STORED: Final = KeySpec(_UNKNOWN, ("unknown", 0, 0), "OW UPDATE", _stored)
+_READ: Final = KEY_READ + keys_unknown("RO ACCESS")
 
 
 def _parse(argv: Argv, may_store: bool, denied: Callable[[bytes], str | None]) -> Request:
@@ -57,7 +55,7 @@ def _parse(argv: Argv, may_store: bool, denied: Callable[[bytes], str | None]) -
             request.store = words.next()
         elif words.take(b"BY", more=1):
             pattern = words.next()
-            if b"*" in pattern.partition(b"\0")[0] and (why := denied(pattern)):
+            if names_keys(pattern) and (why := denied(pattern)):
                 raise err(f"BY option of SORT denied {why}.")
             request.sort_by(pattern)
         elif words.take(b"GET", more=1):
@@ -90,7 +88,7 @@ def _sort(session: Session, argv: Argv, may_store: bool) -> Any:
     "SORT",
     -2,
     "write denyoom",
-    (*KEY_READ, _PATTERNS, _STORED),
+    _READ + keys_unknown("OW UPDATE", _stored),
     kind=TREE,
     categories=_CATEGORIES,
     method=Database.sort,
@@ -103,7 +101,7 @@ def sort(session: Session, argv: Argv) -> Any:
     "SORT_RO",
     -2,
     "readonly",
-    (*KEY_READ, _PATTERNS),
+    _READ,
     kind=TREE,
     since="7.0.0",
     categories=_CATEGORIES,

@@ -459,8 +459,8 @@ def parse(line: str) -> tuple[Argument, ...]:
 
 
 def _numbered(arguments: Sequence[Argument], keys: list[int]) -> tuple[Argument, ...]:
-    """Keys numbered through ``keys``: the next number, and that of the patterns. Of siblings with one name the later ones are named
-    after their token, or get a number.
+    """Keys numbered through ``keys``: the next number, and that of the patterns, 0 while there was none. Of
+    siblings with one name the later ones are named after their token, or get a number.
     """
     numbered: list[Argument] = []
     seen: Counter[str] = Counter()
@@ -470,11 +470,14 @@ def _numbered(arguments: Sequence[Argument], keys: list[int]) -> tuple[Argument,
         if seen[name] > 1:
             name = each.token.lower() or f"{name}-{seen[name]}"
         key_index = 0
-        if each.type == "key" or each.key_index:
-            shared = each.type != "key"
-            key_index = (shared and keys[1]) or keys[0]
-            keys[0] += key_index == keys[0]
-            keys[1] = key_index if shared else keys[1]
+        if each.type == "key":
+            key_index = keys[0]
+            keys[0] += 1
+        elif each.key_index:  # a pattern
+            if not keys[1]:
+                keys[1] = keys[0]
+                keys[0] += 1
+            key_index = keys[1]
         inner = _numbered(each.arguments, keys)
         numbered.append(each._replace(name=name, shown=each.name, arguments=inner, key_index=key_index))
     return tuple(numbered)

@@ -8,7 +8,7 @@ Must not know: argv, replies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import asin, cos, sin, sqrt
 from operator import itemgetter
 from typing import Any, Final
@@ -245,7 +245,7 @@ class Geo(SortedSets):
             raise DataError("GEODIST invalid unit")
         metres = unit_from(to_bytes(unit or "m"))
         found = self._geodist(to_bytes(name), to_bytes(place1), to_bytes(place2), metres)
-        return None if found is None else float(printed_distance(found))
+        return None if found is None else _number_of(found)
 
     def _geodist(self, key: bytes, place1: bytes, place2: bytes, unit: float) -> float | None:
         zset = self._read_as(key, ZSet)
@@ -302,7 +302,7 @@ class Geo(SortedSets):
         search = self._searched(
             to_bytes(name), member, longitude, latitude, unit, radius, width, height, sort, count, any
         )
-        return _with(search.run(), withdist, withhash, withcoord)
+        return with_details(search.run(), (withdist, withhash, withcoord), _number_of, _as_printed)
 
     def geosearchstore(
         self,
@@ -395,13 +395,9 @@ class Geo(SortedSets):
         """``geosearch`` by radius around a place, as older versions have it; ``store`` and ``store_dist``: as
         ``geosearchstore``, with scores or distances.
         """
-        source = to_bytes(name)
-        _check_radius(unit, count, sort, store, store_dist, any)
-        search = Search(self._read_as(source, ZSet))
-        search.from_place(longitude, latitude)
-        search.by_radius(radius, unit or "m")
-        _ordered(search, sort, count, any)
-        return self._georadius(source, search, store, store_dist, withdist, withhash, withcoord)
+        shown = withdist, withhash, withcoord
+        place = longitude, latitude
+        return self._georadius(name, place, None, radius, unit, shown, count, sort, store, store_dist, any)
 
     def georadiusbymember(
         self,
@@ -419,29 +415,45 @@ class Geo(SortedSets):
         any: bool = False,
     ) -> list[Any] | int:
         """As ``georadius``, around a member."""
-        source = to_bytes(name)
-        _check_radius(unit, count, sort, store, store_dist, any)
-        search = Search(self._read_as(source, ZSet))
-        search.from_member(to_bytes(member))
-        if search.zset is not None:  # else the server does not look at them
-            search.by_radius(radius, unit or "m")
-        _ordered(search, sort, count, any)
-        return self._georadius(source, search, store, store_dist, withdist, withhash, withcoord)
+        shown = withdist, withhash, withcoord
+        return self._georadius(name, None, member, radius, unit, shown, count, sort, store, store_dist, any)
 
     def _georadius(
         self,
-        source: bytes,
-        search: Search,
+        name: KeyT,
+        place: Place | None,
+        member: KeyT | None,
+        radius: float,
+        unit: str | None,
+        shown: tuple[bool, bool, bool],
+        count: int | None,
+        sort: str | None,
         store: KeyT | None,
         store_dist: KeyT | None,
-        withdist: bool,
-        withhash: bool,
-        withcoord: bool,
+        any: bool,
     ) -> list[Any] | int:
+        """Around a place or else a member, checked as redis-py checks it; ``shown``: as for ``with_details``."""
+        source = to_bytes(name)
+        if unit and unit not in ("m", "km", "mi", "ft"):
+            raise DataError("GEORADIUS invalid unit")
+        if any and count is None:
+            raise DataError("``any`` can't be provided without ``count``")
+        if sort and sort not in ("ASC", "DESC"):
+            raise DataError("GEORADIUS invalid sort")
+        if store and store_dist:
+            raise DataError("GEORADIUS store and store_dist can't be set together")
+        search = Search(self._read_as(source, ZSet))
+        if place is not None:
+            search.from_place(*place)
+        elif member is not None:
+            search.from_member(to_bytes(member))
+        if place is not None or search.zset is not None:  # else the server does not look at them
+            search.by_radius(radius, unit or "m")
+        _ordered(search, sort, count, any)
         dest = store_dist or store
         if not dest:
-            return _with(search.run(), withdist, withhash, withcoord)
-        if withdist or withhash or withcoord:
+            return with_details(search.run(), shown, _number_of, _as_printed)
+        if True in map(bool, shown):
             raise err(not_with_store("STORE option in GEORADIUS"))
         return self._geostore(to_bytes(dest), source, search, bool(store_dist), "georadiusstore")
 
@@ -458,20 +470,6 @@ def not_with_store(what: str) -> str:
     return f"{what} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
 
 
-def _check_radius(
-    unit: str | None, count: int | None, sort: str | None, store: object, store_dist: object, any: bool
-) -> None:
-    """As redis-py checks it."""
-    if unit and unit not in ("m", "km", "mi", "ft"):
-        raise DataError("GEORADIUS invalid unit")
-    if any and count is None:
-        raise DataError("``any`` can't be provided without ``count``")
-    if sort and sort not in ("ASC", "DESC"):
-        raise DataError("GEORADIUS invalid sort")
-    if store and store_dist:
-        raise DataError("GEORADIUS store and store_dist can't be set together")
-
-
 def _ordered(search: Search, sort: str | None, count: object, any: bool) -> None:
     """Options that both ways of searching have."""
     if sort:
@@ -481,23 +479,35 @@ def _ordered(search: Search, sort: str | None, count: object, any: bool) -> None
         search.any = bool(any)
 
 
-def _as_printed(score: float) -> tuple[float, float]:
+def _number_of(length: float) -> float:
+    return float(printed_distance(length))
+
+
+def _as_printed(score: float) -> Place:
     lon, lat = place_of(score)
     return float(printed_coordinate(lon)), float(printed_coordinate(lat))
 
 
-def _with(found: list[Found], withdist: bool, withhash: bool, withcoord: bool) -> list[Any]:
-    """The results as redis-py gives them."""
+def with_details(
+    found: list[Found],
+    shown: tuple[bool, bool, bool],
+    distance_as: Callable[[float], object],
+    place_as: Callable[[float], object],
+) -> list[Any]:
+    """The members found, or lists of a member and what is ``shown`` of it: its distance, score and place, made of
+    the distance and of the score.
+    """
+    withdist, withhash, withcoord = shown
     if not (withdist or withhash or withcoord):
         return [member for member, _, _ in found]
     results: list[Any] = []
     for member, far, score in found:
         result: list[Any] = [member]
         if withdist:
-            result.append(float(printed_distance(far)))
+            result.append(distance_as(far))
         if withhash:
             result.append(int(score))
         if withcoord:
-            result.append(_as_printed(score))
+            result.append(place_as(score))
         results.append(result)
     return results

@@ -243,17 +243,15 @@ def cells_of(shape: Shape) -> list[Cell]:
     no_west, no_south = here[0] < west, here[1] < south
     no_east, no_north = here[2] > east, here[3] > north
     cells = [middle]
-    last = 0  # the place of the cell before; that of the middle is not compared, as with the server
-    for place, (dx, dy) in enumerate(_AROUND, 1):
+    for dx, dy in _AROUND:
         if step >= 2 and (
             (dx < 0 and no_west) or (dx > 0 and no_east) or (dy < 0 and no_south) or (dy > 0 and no_north)
         ):
             continue
         cell = _moved(middle, dx, dy)
-        if last and cell == cells[-1]:
-            continue  # on a map of few cells one may be the neighbour on both sides
+        if len(cells) > 1 and cell == cells[-1]:
+            continue  # on a map of few cells one may be the neighbour on both sides; servers do not look at the middle
         cells.append(cell)
-        last = place
     return cells
 
 

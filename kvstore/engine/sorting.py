@@ -58,7 +58,7 @@ class Request:
 
     def sort_by(self, pattern: bytes) -> None:
         self.by = pattern
-        if b"*" not in _as_text(pattern):
+        if not names_keys(pattern):
             self.unsorted = True  # for good, even if another pattern follows
 
     def limit(self, start: Any, count: Any) -> None:
@@ -69,6 +69,11 @@ class Request:
         """The places asked for, of so many: from the first to before the last."""
         start = min(max(self.start, 0), length)
         return start, length if self.count < 0 else min(start + self.count, length)
+
+
+def names_keys(pattern: bytes) -> bool:
+    """Whether BY a pattern looks at other keys; servers look for the sign up to the first NUL."""
+    return b"*" in _as_text(pattern)
 
 
 class Sorting(Keyspace):
@@ -141,7 +146,7 @@ class Sorting(Keyspace):
         elif unsorted:
             found = _as_they_are(value, start, stop, request.desc)
         else:
-            elements = value.listed() if isinstance(value, Set) else list(_members(value))
+            elements = _elements(value)
             if alpha:
                 key_of = bytes if request.store is not None else _as_text
                 weights = None if by is None else self._looked_up(by, elements)
@@ -222,8 +227,10 @@ def _request(start: Any, num: Any, by: Any, get: Any, desc: bool, alpha: bool) -
     return request
 
 
-def _members(value: Any) -> Iterable[bytes]:
-    return value.scores if type(value) is ZSet else value
+def _elements(value: Any) -> list[bytes]:
+    if type(value) is Set:
+        return value.listed()
+    return list(value.scores if type(value) is ZSet else value)
 
 
 def _as_they_are(value: Any, start: int, stop: int, desc: bool) -> list[bytes]:

@@ -36,17 +36,21 @@ _NEWER = (7, 4)
 
 def slot_of(key: bytes) -> int:
     """The slot of a key: of what stands between its first braces, if anything does. O(length)."""
+    begin, end = _tag(key)
+    return crc_hqx(key[begin:end], 0) % SLOTS
+
+
+def _tag(key: bytes) -> tuple[int, int]:
+    """From where to where a key tells its slot."""
     begin = key.find(b"{") + 1
     end = key.find(b"}", begin) if begin else -1
-    return crc_hqx(key[begin:end] if end > begin else key, 0) % SLOTS
+    return (begin, end) if end > begin else (0, len(key))
 
 
 def _slot_of_pattern(pattern: bytes) -> int | None:
     """The slot of all keys that a pattern gives, None where there may be several: where its braces, or all of it
     if it has none, are not plain. O(length)."""
-    begin = pattern.find(b"{") + 1
-    end = pattern.find(b"}", begin) if begin else -1
-    told = pattern[:end] if end > begin else pattern
+    told = pattern[: _tag(pattern)[1]]
     return None if any(sign in told for sign in b"*?[\\") else slot_of(pattern)
 
 

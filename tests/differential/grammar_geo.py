@@ -9,7 +9,6 @@ from tests.differential.grammar import (
     COUNT,
     KEY,
     Grammar,
-    Known,
     Rng,
     Step,
     command,
@@ -94,8 +93,6 @@ def _many(rng: Rng) -> list[Step]:
     return steps
 
 
-_KNOWN: list[Known] = []
-
 GRAMMAR = Grammar(
     "geo",
     [
@@ -134,5 +131,4 @@ GRAMMAR = Grammar(
         macro("MANY", _many, weight=0.5),
     ],
     config={"zset-max-listpack-entries": "16"},
-    known=_KNOWN,
 )
