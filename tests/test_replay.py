@@ -11,7 +11,7 @@ import pytest
 
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
-from kvstore.errors import FormatError, PersistenceError
+from kvstore.errors import FormatError, PersistenceError, ResponseError
 from kvstore.persist.aof import AppendLog
 from kvstore.persist.aof_base import AofBaseWriter
 from kvstore.persist.manifest import parse_manifest
@@ -125,6 +125,16 @@ def test_function_libraries_are_kept_as_they_are() -> None:
     ctx = load(disk(load_it))
     assert ctx.libraries == {b"lib": source}
     assert load(disk(load_it + words("FUNCTION DELETE lib"))).libraries == {}
+
+
+def test_what_only_earlier_servers_let_happen_is_done_as_they_did() -> None:
+    """Redis 7.0 lets XSETID go back behind an entry that was deleted."""
+    commands = ("XADD s 9-0 f 1", "XADD s 10-0 f 1", "XDEL s 9-0 10-0", "XSETID s 7-0", "XADD s 8-0 f 2")
+    ctx = load(disk(b"".join(words(each) for each in commands)))
+    db = ctx.database(0)
+    assert db.xrange("s") == [(b"8-0", {b"f": b"2"})]
+    with pytest.raises(ResponseError, match="max_deleted_entry_id"):
+        db.xsetid("s", "8-0")
 
 
 def test_a_command_that_answers_an_error_is_passed_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
