@@ -19,7 +19,7 @@ from kvstore.commands.hub import Hub
 from kvstore.commands.session import Session
 from kvstore.fake import FakeAsyncRedis, FakeRedis, FakeServer
 from kvstore.fake.line import Line
-from tests.waiting import Running, until_blocked
+from tests.waiting import PATIENCE, Running, until_blocked
 
 
 @pytest.fixture
@@ -335,3 +335,26 @@ def test_a_client_that_is_collected_as_garbage_in_the_middle_of_anything_frees_i
         gc.set_threshold(*before)
         gc.enable()
     assert client.llen("l") == 119
+
+
+def test_a_client_that_goes_in_the_middle_of_a_request_to_another_server_waits_for_nobody() -> None:
+    """Else two threads could each hold what the other wants, or one that forks all of it."""
+    first, second = FakeServer(), FakeServer()
+    lost: Any = FakeRedis(server=second)
+    lost.ping()
+    within, held = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with first.alone():
+            within.set()
+            assert held.wait(PATIENCE)
+            lost.close()
+
+    working = Running(work)
+    assert within.wait(PATIENCE)
+    with second.alone():
+        held.set()
+        working.result()
+        assert len(second.lines) == 1
+    other: Any = FakeRedis(server=second)
+    assert len(other.client_list()) == 1 and len(second.lines) == 1

@@ -1,7 +1,10 @@
-"""Forks, while other threads use fake servers: a child gets whole copies of them, and locks that it can take.
+"""More than one fake server's lock in one thread: forks, and garbage that is collected in the middle of a request.
 
-The thread that forks waits for the requests that run, and holds all locks meanwhile. What a child does to its copy,
-its parent does not see: a fake has no process of its own, as a server would.
+Forks, while other threads use fake servers: a child gets whole copies of them, and locks that it can take. The
+thread that forks waits for the requests that run, and holds all locks meanwhile. What a child does to its copy, its
+parent does not see: a fake has no process of its own, as a server would.
+
+Invariant: nobody but the thread that forks waits for a lock while it holds another.
 
 Must not know: hubs, sessions.
 """
@@ -24,8 +27,21 @@ def survive_forks(exchange: Exchange) -> None:
     _exchanges.add(exchange)
 
 
+def holds_another(exchange: Exchange) -> bool:
+    """Whether this thread holds another lock than its. O(exchanges)."""
+    return any(each is not exchange and each.lock._is_owned() for each in _all())  # type: ignore[attr-defined]
+
+
+def _all() -> list[Exchange]:
+    while True:
+        try:
+            return list(_exchanges)
+        except RuntimeError:  # another thread made one meanwhile
+            continue
+
+
 def _hold() -> None:
-    found = list(_exchanges)
+    found = _all()
     for exchange in found:
         exchange.lock.acquire()
     _held.extend(found)

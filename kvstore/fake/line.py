@@ -28,7 +28,7 @@ from kvstore.commands.kinds import TREE2
 from kvstore.commands.registry import Argv
 from kvstore.commands.session import Session
 from kvstore.commands.tables import BUSY
-from kvstore.fake.forking import survive_forks
+from kvstore.fake.forking import holds_another, survive_forks
 from kvstore.fake.late import Late
 
 # Ports that clients seem to come from.
@@ -165,10 +165,17 @@ class Exchange:
 
     def let_go(self, end: Callable[[], None]) -> None:
         """End a session by that call, when nothing else is done; from any thread, and from a collection of
-        garbage at any time."""
+        garbage at any time.
+
+        Where that comes in the middle of a request to another server, whose lock a third thread may wait for with
+        this one's in its hand, the session is left to whoever comes here next.
+        """
         self._left.append(end)
-        with self.lock:
-            self._sweep()
+        if self.lock.acquire(blocking=False) or (not holds_another(self) and self.lock.acquire()):
+            try:
+                self._sweep()
+            finally:
+                self.lock.release()
 
     def _sweep(self) -> None:
         if self._running:
