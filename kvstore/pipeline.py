@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kvstore.engine.bitmaps import BitFieldOperation
 from kvstore.engine.keyspace import KeyT, to_bytes
 from kvstore.errors import StoreError, WatchError
 
@@ -49,6 +50,10 @@ class Pipeline:
             return getattr(self._store, name)(*args, **kwargs)
         self._calls.append((name, args, kwargs))
         return self
+
+    def bitfield(self, key: KeyT, default_overflow: str | None = None) -> BitFieldOperation:
+        """As the Store's; ``execute()`` of what it returns queues what was gathered."""
+        return BitFieldOperation(lambda words: self._call("call", "BITFIELD", key, *words), default_overflow)
 
     def __len__(self) -> int:
         return len(self._calls)

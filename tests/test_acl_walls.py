@@ -150,7 +150,7 @@ RULES = [
     ["+@write", "+multi", "+exec", "+eval", "~*", "(+@read ~a* %R~c*)"],
     ["+@fast", "+@transaction", "%W~*", "%R~k*"],
 ]
-FAMILIES = ("generic", "geo", "hashes", "lists", "sets", "sort", "strings", "tx", "zsets")
+FAMILIES = ("bitmaps", "generic", "geo", "hashes", "lists", "sets", "sort", "strings", "tx", "zsets")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

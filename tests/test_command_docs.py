@@ -38,6 +38,16 @@ ANY_NUMBER = {
 # Ours are made by rules, theirs by hand. The texts to be shown are the same.
 NAMES = {
     ("acl|log", "operation"): "count-reset",
+    ("bitfield", "get-block"): "get",
+    ("bitfield", "operation"): "get-overflow-set-incrby",
+    ("bitfield", "write"): "overflow-set-incrby",
+    ("bitfield", "overflow-block"): "overflow",
+    ("bitfield", "write-operation"): "set-incrby",
+    ("bitfield", "set-block"): "set",
+    ("bitfield", "incrby-block"): "incrby",
+    ("bitfield_ro", "get-block"): "get",
+    ("bitpos", "range"): "options",
+    ("bitpos", "end-unit-block"): "options",
     ("blmove", "wherefrom"): "where",
     ("blmove", "whereto"): "where-2",
     ("client|kill", "addr"): "ip:port",
@@ -90,6 +100,8 @@ NAMES = {
 }
 # Described here alone: there one must know the words to be told what they do.
 OURS_ALONE = {"debug"}
+# Described otherwise there: Valkey 8 lets the end of a range of BITCOUNT be left out, Redis does not.
+OTHERWISE_THERE = {"bitcount"}
 
 
 def documents(server: Server) -> dict[str, list[Any]]:
@@ -125,7 +137,7 @@ def test_arguments_are_those_of_a_real_server(kvstore_server: Server, valkey_ser
     ours, theirs = documents(kvstore_server), documents(valkey_server)
     both = ours.keys() & theirs.keys()
     assert len(both) > 250
-    for command in sorted(both - OURS_ALONE):
+    for command in sorted(both - OURS_ALONE - OTHERWISE_THERE):
         expected = shaped(command, {"name": "", "type": "", "arguments": theirs[command]})["arguments"]
         got = [shaped("", each) for each in ours[command]]
         assert got == expected, command
@@ -247,7 +259,7 @@ def in_a_row(arguments: tuple[Argument, ...]) -> list[list[str]]:
     return [list(chain.from_iterable(row)) for row in rows]
 
 
-GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream", "geo"}
+GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream", "geo", "bitmap"}
 OF_DATA = [each for each in PLAIN if each.group in GROUPS_OF_DATA]
 
 

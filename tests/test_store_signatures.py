@@ -25,9 +25,6 @@ GROUPS = [
 # Why a method of these groups has no typed twin.
 MISSING = {
     **dict.fromkeys(
-        ("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit"), "bitmaps"
-    ),
-    **dict.fromkeys(
         ("lmovem", "blmovem", "sdiffcard", "sunioncard", "xackdel", "xcfgset", "xdelex", "xnack"),
         "newer than any server to compare with",
     ),

@@ -100,6 +100,25 @@ def sorting(rng: Rng) -> dict[str, Any]:
     }
 
 
+def bit_range(rng: Rng) -> tuple[Any, ...]:
+    return rng.choice(
+        ((), (), (0, -1), (1, 2), (-1, -1), (3, 12, "BIT"), (0, 1, "BYTE"), (1,), (0, "x"), (0, 1, "x"))
+    )
+
+
+def bit_fields(rng: Rng) -> list[tuple[Any, ...]]:
+    """Calls that build a BITFIELD."""
+    every: list[tuple[Any, ...]] = [
+        ("get", "u8", rng.choice((0, "#1"))),
+        ("set", rng.choice(("i8", "u4")), rng.choice((0, 5, "#2")), rng.choice((1, -1, 200))),
+        ("incrby", "u4", 2, rng.choice((1, 9, -7))),
+        ("incrby", "i3", "#1", 3, rng.choice(("fail", "SAT", "WRAP", None))),
+        ("overflow", rng.choice(("FAIL", "wrap"))),
+        ("get", "u64", 0),
+    ]
+    return rng.choices(every, (4, 4, 4, 4, 3, 0.5), k=rng.randint(0, 4))
+
+
 def ttl(rng: Rng) -> dict[str, Any]:
     return rng.choice(({}, {}, {"ex": 100}, {"px": 100_000}, {"keepttl": True}, {"exat": 4102444800}))
 
@@ -119,6 +138,25 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
     "strlen": lambda r: ("strlen", (key(r),), {}),
     "getdel": lambda r: ("getdel", (key(r),), {}),
     "getex": lambda r: ("getex", (key(r),), r.choice(({}, {"ex": 50}, {"persist": True}))),
+    "setbit": lambda r: (
+        "setbit",
+        (key(r), r.choice((0, 7, 8, 30, -1, "x")), r.choice((0, 1, 2, False))),
+        {},
+    ),
+    "getbit": lambda r: ("getbit", (key(r), r.choice((0, 7, 8, 30, -1, "x"))), {}),
+    "bitcount": lambda r: ("bitcount", (key(r), *bit_range(r)), {}),
+    "bitpos": lambda r: ("bitpos", (key(r), r.choice((0, 1, 1, 2)), *bit_range(r)), {}),
+    "bitop": lambda r: ("bitop", (r.choice(("AND", "or", "XOR", "NOT", "x")), key(r), *keys(r)), {}),
+    "bitfield": lambda r: (
+        "bitfield",
+        (key(r), bit_fields(r)),
+        r.choice(({}, {"default_overflow": "SAT"})),
+    ),
+    "bitfield_ro": lambda r: (
+        "bitfield_ro",
+        (key(r), r.choice(("u8", "i5", "u64")), r.choice((0, "#1", 13, -1))),
+        r.choice(({}, {"items": [("u3", 2), ("i64", "#0")]})),
+    ),
     "rpush": lambda r: ("rpush", (key(r), *members(r)), {}),
     "lpush": lambda r: ("lpush", (key(r), *members(r)), {}),
     "lpop": lambda r: ("lpop", (key(r),), r.choice(({}, {"count": 2}))),
@@ -296,6 +334,11 @@ def outcome(target: Any, call: Call) -> Any:
     """What a call gives: its result, or its error's class and text."""
     name, args, kwargs = call
     try:
+        if name == "bitfield":
+            operation = target.bitfield(args[0], **kwargs)
+            for method, *words in args[1]:
+                operation = getattr(operation, method)(*words)
+            return operation.execute()
         return getattr(target, name)(*args, **kwargs)
     except UnicodeDecodeError as error:
         return "UnicodeDecodeError", error.reason

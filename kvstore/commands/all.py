@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvstore.commands import (
+    bitmaps,
     client,
     config_commands,
     connection,
@@ -39,6 +40,7 @@ from kvstore.commands.registry import COMMANDS
 __all__ = [
     "COMMANDS",
     "acl",
+    "bitmaps",
     "client",
     "config_commands",
     "connection",

@@ -263,10 +263,20 @@ def find_keys(command: Command, argv: Argv) -> list[tuple[int, str]] | None:
 
 
 def _flags_in_use(command: Command, argv: Argv) -> str | None:
-    """What SET does to its key depends on GET."""
+    """What SET does to its key depends on GET; what BITFIELD does, on there being more than that."""
+    if command.name == "BITFIELD":
+        return _flags_of_bitfield(argv)
     if command.name != "SET":
         return None
     return "RW ACCESS UPDATE" if b"GET" in [word.upper() for word in argv[3:]] else "OW UPDATE"
+
+
+def _flags_of_bitfield(argv: Argv) -> str:
+    at, count = 2, len(argv)
+    while at < count:
+        word = argv[at].upper()
+        at += 3 if word == b"GET" else 2 if word == b"OVERFLOW" else count
+    return "RO ACCESS" if at == count else "RW ACCESS UPDATE"
 
 
 def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:

@@ -254,6 +254,15 @@ XREVRANGE key end:string start:string [COUNT count]
 XSETID key last-id [ENTRIESADDED entries-added:integer]@7.0.0 [MAXDELETEDID max-deleted-id]@7.0.0
 XTRIM key <<MAXLEN | MINID@6.2.0> [= | ~] threshold [LIMIT count]@6.2.0>
 
+BITCOUNT key [start:integer end:integer [BYTE | BIT]@7.0.0]
+BITFIELD key [<GET encoding offset:integer | [OVERFLOW <WRAP | SAT | FAIL>]
+    <SET encoding offset:integer value:integer | INCRBY encoding offset:integer increment:integer>> ...]
+BITFIELD_RO key [GET encoding offset:integer [GET encoding offset:integer ...]]
+BITOP <AND | OR | XOR | NOT | DIFF@8.2.0 | DIFF1@8.2.0 | ANDOR@8.2.0 | ONE@8.2.0> destkey:key key [key ...]
+BITPOS key bit:integer [start:integer [end:integer [BYTE | BIT]@7.0.0]]
+GETBIT key offset
+SETBIT key offset value:integer
+
 GEOADD key [NX | XX]@6.2.0 [CH]@6.2.0 longitude:double latitude:double member
     [longitude:double latitude:double member ...]
 GEODIST key member1 member2 [M | KM | FT | MI]
@@ -365,9 +374,11 @@ _SYMBOLS = {"*": "auto-id", "$": "new-id", "=": "equal", "~": "approximately"}
 _CHOICES = {
     "asc": "order",
     "async": "flush-type",
+    "and": "operation",
     "auto-id": "id-selector",
     "before": "where",
     "byscore": "sortby",
+    "byte": "unit",
     "client-id": "new-format",
     "equal": "operator",
     "flush": "policy",
@@ -506,7 +517,11 @@ class _Parser:
                 elif not _fold(items, group):
                     raise ValueError(f"{group.name} repeats nothing")
             elif word == "<":
-                (taken or items).append(self._group(">")[0])
+                group = self._group(">")[0]
+                repeats = self.words[-1:] == ["..."]
+                if repeats:
+                    self.words.pop()
+                (taken or items).append(group._replace(multiple=repeats))
             elif word[0].isupper() or word in _SYMBOLS:
                 name = _SYMBOLS.get(word, word.lower())
                 items, taken = [*items, *_joined(taken)], [Argument(name, "pure-token", word)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kvstore.engine.types.string  # noqa: F401
+from kvstore.engine.bitmaps import Bitmaps
 from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic
 from kvstore.engine.geo import Geo
@@ -17,7 +18,18 @@ from kvstore.engine.stream_info import StreamInfo
 
 
 class Database(
-    ScanIterators, NewerStrings, Lists, Sets, HashExpiry, Geo, StreamInfo, Serial, Sorting, Generic, Deadlines
+    ScanIterators,
+    NewerStrings,
+    Bitmaps,
+    Lists,
+    Sets,
+    HashExpiry,
+    Geo,
+    StreamInfo,
+    Serial,
+    Sorting,
+    Generic,
+    Deadlines,
 ):
     """A numbered database of a store, as sessions use it."""
 

@@ -311,10 +311,14 @@ class Keys:
         return found
 
 
+# Commands whose words say whether they read their key, or change it.
+_TOLD_BY_WORDS: Final = frozenset(("SET", "BITFIELD"))
+
+
 @cache
 def _fixed_keys(command: Command) -> list[tuple[int, int]] | None:
     """The keys of a command that has them at the same places whatever its words; most have one key."""
-    if command.getkeys is not None or command.name == "SET":  # which reads its key if told so
+    if command.getkeys is not None or command.name in _TOLD_BY_WORDS:
         return None
     found: list[tuple[int, int]] = []
     for spec in command.keys:
