@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests import commands_page
 from tests.rawclient import Node, parse
 from tests.scenario import compare
-from tests.servers import Server
+from tests.servers import ROOT, Server
 
 PLAYS = {
     "keys among words": """
@@ -142,6 +143,22 @@ def test_every_command_is_described_as_on_a_real_server(
     ours, theirs = described(kvstore_server), described(valkey_server)
     assert ours.keys() <= theirs.keys()
     assert {name: parts for name, parts in theirs.items() if name in ours} == ours
+
+
+def test_what_real_servers_have_and_we_have_not_is_on_the_page_of_commands(
+    kvstore_server: Server, valkey_server: Server, redis_server: Server
+) -> None:
+    theirs = described(valkey_server).keys() | described(redis_server).keys()
+    assert theirs - described(kvstore_server).keys() == {
+        name for _, names, _ in commands_page.MISSING for name in names
+    }
+
+
+def test_the_page_of_commands_is_made_of_the_table() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert page == commands_page.page(), "python -m tests.commands_page > docs/commands.md"
+    for command in commands_page.all_commands():
+        assert command.name == "HELP" or f"\n| `{command.full_name.upper().replace('|', ' ')}` |" in page
 
 
 def test_the_documents_agree_on_what_programs_read(kvstore_server: Server, valkey_server: Server) -> None:
