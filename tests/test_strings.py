@@ -330,7 +330,11 @@ def test_delex_deletes_on_condition(db: Database) -> None:
         db.delex("h", ifeq="x")
     with pytest.raises(ResponseError, match="must be exactly 16 hexadecimal characters"):
         db.delex("h", ifdeq="x")
+    with pytest.raises(WrongTypeError):
+        db.delifeq("h", "x")
     assert db.delex("h") == 1
+    db.set("k", "x")
+    assert (db.delifeq("k", "y"), db.delifeq("k", "x"), db.delifeq("k", "x")) == (0, 1, 0)
 
 
 def test_msetex_sets_all_or_nothing(db: Database) -> None:

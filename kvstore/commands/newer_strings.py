@@ -1,4 +1,4 @@
-"""Strings, what came with Redis 8.4 and 8.8: bindings."""
+"""Strings, what came with Redis 8.4 and 8.8, and with Valkey 9: bindings."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MOST_KEYS = (1 << 31) - 1
 
 family.bind("DIGEST", 2, "readonly fast", KEY_READ, Database.digest, BULK, since="8.4.0")
+family.bind("DELIFEQ", 3, "write fast", KEY_DELETE, Database._delifeq, INT, since="9.0.0")
 
 
 @family.command("DELEX", -2, "write fast", KEY_DELETE, kind=INT, since="8.4.0", method=Database.delex)

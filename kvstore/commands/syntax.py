@@ -86,6 +86,7 @@ APPEND key value
 DECR key
 DECRBY key decrement
 DELEX key [IFEQ value | IFNE value | IFDEQ digest | IFDNE digest]
+DELIFEQ key value
 DIGEST key
 GET key
 GETDEL key

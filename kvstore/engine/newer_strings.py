@@ -1,4 +1,4 @@
-"""Strings: the typed methods of commands that came with Redis 8.4 and 8.8.
+"""Strings: the typed methods of commands that came with Redis 8.4 and 8.8, and with Valkey 9.
 
 Must not know: argv, replies, sessions.
 """
@@ -75,6 +75,14 @@ class NewerStrings(Strings):
         if len(given) > 1:
             raise ValueError("Only one of IFEQ/IFNE/IFDEQ/IFDNE may be specified")
         return self._delex(to_bytes(name), *given[0] if given else (None, b""))
+
+    def delifeq(self, name: KeyT, value: EncodableT) -> int:
+        """Delete the key if it has this value; 1 or 0. O(length). Valkey's name of ``delex(ifeq=…)``, which
+        redis-py does not have. Raises WrongTypeError."""
+        return self._delifeq(to_bytes(name), to_bytes(value))
+
+    def _delifeq(self, key: bytes, value: bytes) -> int:
+        return self._delex(key, b"IFEQ", value)
 
     def _delex(self, key: bytes, condition: bytes | None, operand: bytes) -> int:
         found = self._write(key)
