@@ -81,7 +81,7 @@ MISSING = (
     (
         "Valkey's own",
         ("client|capa", "cluster|slot-stats", "script|show"),
-        "Valkey added them; kvstore is a Redis 7.2",
+        "Valkey added them; kvstore is a Redis 7.4",
     ),
 )
 

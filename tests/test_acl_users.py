@@ -95,11 +95,11 @@ def test_restrictions_stay_in_every_mode_of_a_session(hub: Hub) -> None:
 def test_a_hidden_command_is_unknown_to_rules_until_its_version_is_kept() -> None:
     hub = Hub(Context(Database))
     with pytest.raises(ResponseError, match="Unknown command or category"):
-        hub.users.set_user("ann", "+hexpire")
+        hub.users.set_user("ann", "+hgetex")
     config = Config()
-    config.load_text(b"compat-version 7.4\nuser ann on nopass +hexpire ~*\n")
+    config.load_text(b"compat-version 8.0\nuser ann on nopass +hgetex ~*\n")
     newer = Hub(Context(Database), config)
-    reply = session_of(newer, "ann").call([b"HEXPIRE", b"k", b"1", b"FIELDS", b"1", b"f"])
+    reply = session_of(newer, "ann").call([b"HGETEX", b"k", b"FIELDS", b"1", b"f"])
     assert not isinstance(reply, ErrorReply)
 
 

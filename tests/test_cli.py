@@ -148,7 +148,7 @@ def test_a_wrong_directive_stops_the_start_as_it_stops_a_real_server(
     shown = finished("serve", *args, cwd=tmp_path)
     assert shown.returncode == 1
     assert (
-        "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\nReading the configuration file, at line 2\n>>> '"
+        "*** FATAL CONFIG FILE ERROR (Redis 7.4.0) ***\nReading the configuration file, at line 2\n>>> '"
         in shown.stderr
     )
     if binary("redis"):

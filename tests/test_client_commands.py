@@ -381,7 +381,7 @@ def lines(server: Server, *words: str) -> list[dict[str, str]]:
         return [fields(line) for line in parse(reply).text.splitlines()]
 
 
-def test_the_list_has_the_fields_of_7_2_in_their_order(kvstore_server: Server) -> None:
+def test_the_list_has_the_fields_of_7_4_in_their_order(kvstore_server: Server) -> None:
     names = [
         "id",
         "addr",
@@ -396,6 +396,7 @@ def test_the_list_has_the_fields_of_7_2_in_their_order(kvstore_server: Server) -
         "psub",
         "ssub",
         "multi",
+        "watch",
         "qbuf",
         "qbuf-free",
         "argv-mem",

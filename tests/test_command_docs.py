@@ -26,7 +26,6 @@ EVERY = {each.full_name: each for one in COMMANDS.values() for each in (one, *on
 # What Valkey 8 has of its own, or what came after the version whose behaviour is kept.
 NEWER_THERE = {
     ("zscan", "NOSCORES"),
-    ("client|kill", "MAXAGE"),
     ("client|kill", "PRIMARY"),
     ("cluster|setslot", "TIMEOUT"),
 }
@@ -122,6 +121,9 @@ def shaped(command: str, argument: dict[str, Any]) -> dict[str, Any]:
         shape["type"] = "double"
     if shape["type"] == "pure-token":
         shape["display_text"] = shape["name"]
+    if (command, argument.get("token")) == ("client|kill", "MAXAGE"):  # which Valkey says of its own version
+        assert shape["since"] == "8.0.0"
+        shape["since"] = "7.4.0"
     if "flags" in shape:
         shape["flags"] = sorted(shape["flags"])
     if "arguments" in shape:

@@ -67,7 +67,7 @@ def test_splitting_takes_any_bytes(line: bytes) -> None:
 
 def test_a_fatal_error_shows_where_it_is() -> None:
     assert complaint(b"# x\n\n  foo bar  \n") == (
-        "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n"
+        "*** FATAL CONFIG FILE ERROR (Redis 7.4.0) ***\n"
         "Reading the configuration file, at line 3\n"
         ">>> 'foo bar'\n"
         "Bad directive or wrong number of arguments"

@@ -220,7 +220,7 @@ def _accepted() -> dict[Row, frozenset[str]]:
 
 
 def test_the_table_of_accepted_differences_is_that_of_the_tests() -> None:
-    rows = _table("Server", "Commands", "What the tests accept", "Who departs from 7.2")
+    rows = _table("Server", "Commands", "What the tests accept", "Who departs from 7.4")
     accepted = _accepted()
     assert {(server, what) for server, _, what, _ in rows} == accepted.keys()
     assert len(rows) == len(accepted)
@@ -231,7 +231,7 @@ def test_the_table_of_accepted_differences_is_that_of_the_tests() -> None:
 
 
 def test_the_accepted_answers_of_config_set_are_those_of_the_tests() -> None:
-    rows = _table("Server", "Directive", "Value", "Why", "Who departs from 7.2")
+    rows = _table("Server", "Directive", "Value", "Why", "Who departs from 7.4")
     told = {row[:4] for row in rows}
     otherwise = test_config_oracle.OTHERWISE.items()
     expected = {(SERVERS[kind], f"`{name}`", "any", why) for (kind, name), why in otherwise}

@@ -51,7 +51,7 @@ def requests_in(text: str) -> list[list[str]]:
         ("7.2", "7.2.4", "HPEXPIRE", "WAITAOF"),
         ("7.4", "7.4.0", "HGETEX", "HPEXPIRE"),
         ("8.0", "8.0.0", "NOSUCH", "HGETEX"),
-        (None, "7.2.4", "HPEXPIRE", "WAITAOF"),
+        (None, "7.4.0", "HGETEX", "HPEXPIRE"),
     ],
 )
 def test_commands_newer_than_the_version_are_unknown(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvstore.commands.config import Config
 from kvstore.commands.hub import Hub
 from kvstore.commands.kinds import TREE2
 from kvstore.commands.session import Session
@@ -432,7 +433,9 @@ def test_options_may_follow_the_fields(session: Session) -> None:
 
 
 def test_older_versions_do_not_know_them(db: Database) -> None:
-    session = Session(Hub(db.ctx), TREE2)
+    config = Config()
+    config.assign("compat-version", "7.2")
+    session = Session(Hub(db.ctx, config), TREE2)
     assert call(session, "HEXPIRE h 1 FIELDS 1 a").startswith(b"ERR unknown command")
 
 

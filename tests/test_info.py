@@ -88,7 +88,7 @@ def test_it_is_a_verbatim_string_under_resp3(any_server: Server) -> None:
 
 def test_clients_find_what_they_read_at_their_start(kvstore_server: Server) -> None:
     found = fields(kvstore_server)
-    assert found["redis_version"].startswith("7.2.")
+    assert found["redis_version"].startswith("7.4.")
     assert found["redis_mode"] == "standalone"
     assert found["arch_bits"] == "64"
     assert found["cluster_enabled"] == "0"
@@ -120,7 +120,11 @@ def test_the_average_time_to_live_is_that_of_the_deadlines() -> None:
     store.set("a", "1", px=1000)
     store.set("b", "1", px=3000)
     store.set("c", "1")
-    assert b"db0:keys=3,expires=2,avg_ttl=2000\r\n" in store.call("INFO", "keyspace")
+    assert b"db0:keys=3,expires=2,avg_ttl=2000,subexpiry=0\r\n" in store.call("INFO", "keyspace")
+    for key in ("h", "i"):
+        store.hset(key, mapping={"f": 1, "g": 1})
+        store.hexpire(key, 10, "f", "g")
+    assert b"db0:keys=5,expires=2,avg_ttl=2000,subexpiry=2\r\n" in store.call("INFO", "keyspace")
 
 
 def test_commands_are_counted(any_server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -226,6 +227,33 @@ def test_conversations_go_as_on_redis(servers: dict[str, Server], name: str) -> 
         if "blpop" in str(argv):
             continue  # 7.0 did not allow it
         assert one == other, argv
+
+
+def test_scripts_that_eval_brought_go_when_there_are_many(servers: dict[str, Server]) -> None:
+    """What ran longest ago first; never what was loaded."""
+
+    def kept(server: Server) -> list[Any]:
+        bodies = [f"return {n}" for n in range(530)]
+        shas = [hashlib.sha1(body.encode()).hexdigest() for body in bodies]
+        with server.client() as client:
+            client.call("SCRIPT", "FLUSH")
+            client.call("CONFIG", "RESETSTAT")
+            for body in bodies[:500]:
+                client.call("EVAL", body, "0")
+            client.call("EVALSHA", shas[0], "0")
+            client.call("EVAL_RO", bodies[1], "0")
+            client.call("SCRIPT", "LOAD", bodies[2])
+            found = []
+            for body in bodies[500:]:
+                words = ("SCRIPT", "LOAD", body) if body.endswith("7") else ("EVAL", body, "0")
+                client.call(*words)
+                found.append(client.call("SCRIPT", "EXISTS", *shas))
+            client.call("EVAL", "return +", "0")
+            told = client.call("INFO", "everything").decode()
+            client.call("SCRIPT", "FLUSH")
+        return [*found, *re.findall(r"(?:evicted|number_of_cached)_scripts:\d+", told)]
+
+    assert kept(servers["kvstore"]) == kept(servers["valkey"])
 
 
 def test_errors_are_counted_once(servers: dict[str, Server]) -> None:

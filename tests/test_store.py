@@ -312,7 +312,7 @@ class TestClient:
     def test_methods_about_servers_are_redis_py_s(self) -> None:
         store = Store()
         assert store.client_setname("me") is True
-        assert store.info("server")["redis_version"].startswith("7.2")
+        assert store.info("server")["redis_version"].startswith("7.4")
 
     def test_lost_watches_raise_redis_py_s_error(self) -> None:
         store = Store()

@@ -314,23 +314,22 @@ def test_what_clients_see_of_each_other_is_as_on_a_real_server(
     compare(kvstore_server, valkey_server, PLAYS[name])
 
 
-def test_the_last_entry_is_read_by_plus_from_7_4_on(valkey_server: Server) -> None:
-    with servers.running("kvstore", options={"compat-version": "7.4"}) as ours:
-        compare(
-            ours,
-            valkey_server,
-            """
-            a> XREAD STREAMS s +
-            a> XADD s 1-1 f v
-            a> XADD s 2-0 f w
-            a> XREAD STREAMS s +
-            a> XREAD COUNT 5 STREAMS s t + +
-            b: XREAD BLOCK 0 STREAMS t +
-            blocked 1
-            a> XADD t 7-7 f v
-            b<
-            """,
-        )
+def test_the_last_entry_is_read_by_plus(kvstore_server: Server, valkey_server: Server) -> None:
+    compare(
+        kvstore_server,
+        valkey_server,
+        """
+        a> XREAD STREAMS s +
+        a> XADD s 1-1 f v
+        a> XADD s 2-0 f w
+        a> XREAD STREAMS s +
+        a> XREAD COUNT 5 STREAMS s t + +
+        b: XREAD BLOCK 0 STREAMS t +
+        blocked 1
+        a> XADD t 7-7 f v
+        b<
+        """,
+    )
 
 
 EVENTS = """

@@ -64,5 +64,6 @@ def reset_statistics(hub: Hub) -> None:
     hub.errors.clear()
     hub.total_errors = 0
     hub.host.reset()
+    hub.scripting.interpreter.evicted = 0
     for field in fields(hub.ctx.stats):
         setattr(hub.ctx.stats, field.name, field.default)

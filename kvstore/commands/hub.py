@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kvstore")
 
 # The version whose behaviour is kept, as INFO reports it.
-COMPAT_VERSION = (7, 2, 4)
+COMPAT_VERSION = (7, 4, 0)
 # What CLIENT PAUSE WRITE puts off.
 _WRITES = frozenset({"write", "may_replicate"})
 # Events of what may serve clients that are blocked on a key that was there before.
@@ -228,7 +228,7 @@ class Hub:
 
     @property
     def version(self) -> str:
-        """The version whose behaviour is kept: "7.2.4"."""
+        """The version whose behaviour is kept: "7.4.0"."""
         return ".".join(map(str, self.compat_version))
 
     def is_visible(self, command: Command) -> bool:

@@ -158,6 +158,7 @@ def _memory(hub: Hub) -> Fields:
     yield "allocator_allocated", used
     yield "allocator_active", resident
     yield "allocator_resident", resident
+    yield "allocator_muzzy", 0
     yield "total_system_memory", system
     yield "total_system_memory_human", _human(system)
     yield from _memory_of_scripts(hub)
@@ -183,6 +184,7 @@ def _memory(hub: Hub) -> Fields:
     yield "mem_cluster_links", 0
     yield "mem_aof_buffer", 0
     yield "mem_allocator", "pymalloc"
+    yield "mem_overhead_db_hashtable_rehashing", 0
     yield "active_defrag_running", 0
     yield "lazyfree_pending_objects", 0
     yield "lazyfreed_objects", 0
@@ -273,12 +275,14 @@ def _stats(hub: Hub) -> Fields:
     yield "rejected_connections", host.rejected_connections
     for name in ["sync_full", "sync_partial_ok", "sync_partial_err"]:
         yield name, 0
+    yield "expired_subkeys", stats.expired_fields
     yield "expired_keys", stats.expired
     yield "expired_stale_perc", "0.00"
     yield "expired_time_cap_reached_count", 0
     yield "expire_cycle_cpu_milliseconds", 0
     yield "evicted_keys", stats.evicted
     yield "evicted_clients", 0
+    yield "evicted_scripts", hub.scripting.interpreter.evicted
     yield "total_eviction_exceeded_time", 0
     yield "current_eviction_exceeded_time", 0
     yield "keyspace_hits", stats.hits
@@ -386,7 +390,10 @@ def _keyspace(hub: Hub) -> Fields:
         if db._data:
             left = [max(0, deadline - now) for deadline in islice(db._expires.values(), _TTL_SAMPLES)]
             average = sum(left) // len(left) if left else 0
-            yield f"db{index}", f"keys={len(db._data)},expires={len(db._expires)},avg_ttl={average}"
+            told = f"keys={len(db._data)},expires={len(db._expires)},avg_ttl={average}"
+            if hub.compat_version >= (7, 4):
+                told += f",subexpiry={len(db._timed or ())}"
+            yield f"db{index}", told
 
 
 _SECTIONS: dict[str, tuple[str, Callable[[Hub], Fields]]] = {

@@ -74,7 +74,10 @@ def memory_stats(session: Session, argv: Argv) -> dict[bytes, Any]:
                 b"overhead.hashtable.expires": sys.getsizeof(db._expires),
             }
     figures |= {
+        "overhead.db.hashtable.lut": 0,
+        "overhead.db.hashtable.rehashing": 0,
         "overhead.total": 0,
+        "db.dict.rehashing.count": 0,
         "keys.count": keys,
         "keys.bytes-per-key": used // keys if keys else 0,
         "dataset.bytes": used,
@@ -83,6 +86,7 @@ def memory_stats(session: Session, argv: Argv) -> dict[bytes, Any]:
         "allocator.allocated": used,
         "allocator.active": resident,
         "allocator.resident": resident,
+        "allocator.muzzy": 0,
         "allocator-fragmentation.ratio": 1.0,
         "allocator-fragmentation.bytes": 0,
         "allocator-rss.ratio": 1.0,

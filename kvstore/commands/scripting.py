@@ -305,7 +305,7 @@ def _key_count(argv: Argv) -> int:
 def _eval(session: Session, argv: Argv, read_only: bool) -> Any:
     keys = _key_count(argv)
     scripting = session.hub.scripting
-    sha = scripting.interpreter.load(argv[1])
+    sha = scripting.interpreter.load_in_passing(argv[1])
     return scripting.run(session, scripting.interpreter, sha, argv, keys, read_only)
 
 

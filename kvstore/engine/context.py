@@ -95,7 +95,7 @@ class Listener(Protocol):
 class Limits:
     """The sizes at which a value changes its reported encoding, and the largest string.
 
-    Defaults are those of Redis 7.2; each is the directive of the same name.
+    Defaults are those of Redis 7.4; each is the directive of the same name.
     """
 
     proto_max_bulk_len: int = 512 * 1024 * 1024

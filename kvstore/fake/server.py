@@ -38,7 +38,7 @@ _NAMED: weakref.WeakValueDictionary[str, FakeServer] = weakref.WeakValueDictiona
 class FakeServer(Exchange):
     """A Redis that lives as long as somebody holds it, or one of its clients.
 
-    ``version``: the version of Redis whose behaviour is kept, "7.2" unless told otherwise: commands that are newer
+    ``version``: the version of Redis whose behaviour is kept, "7.4" unless told otherwise: commands that are newer
     are unknown. ``seed``: fixes all that is random, so that two servers of one seed that were sent the same answer
     the same. ``databases``: how many. ``max_memory``: bytes, or a text such as "100mb"; what happens then is up to
     ``maxmemory-policy``. ``disabled_commands``: names, in any case, of commands and subcommands ("CONFIG SET") that

@@ -32,7 +32,7 @@ class Settings:
     aof_load_truncated: bool = True
     aof_use_rdb_preamble: bool = True
     aof_timestamp_enabled: bool = False
-    version: str = "7.2.4"  # as AUX fields name it
+    version: str = "7.4.0"  # as AUX fields name it
 
     @property
     def rdb_path(self) -> str:

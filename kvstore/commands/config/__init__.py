@@ -58,7 +58,7 @@ class Config:
 
     @property
     def compat(self) -> tuple[int, int]:
-        """The version whose behaviour is kept: (7, 2)."""
+        """The version whose behaviour is kept: (7, 4)."""
         major, minor = self.values["compat-version"].split(".")[:2]
         return int(major), int(minor)
 

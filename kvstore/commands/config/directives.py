@@ -1,6 +1,6 @@
-"""The table of configuration directives: all that Redis 7.2 and Valkey 8.0 know, and our own.
+"""The table of configuration directives: all that Redis 7.4 and Valkey 8.0 know, and our own.
 
-A directive has its kind, its default (Redis 7.2's) and a note of what it does here. One without effect is
+A directive has its kind, its default (Redis 7.4's) and a note of what it does here. One without effect is
 accepted and kept, so that a configuration file written for another server loads and reads back.
 ``docs/configuration.md`` is generated from this table.
 
@@ -126,7 +126,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _used(
             "compat-version",
             Version(v70="7.0.15", v72="7.2.4", v74="7.4.0", v80="8.0.0"),
-            "7.2.4",
+            "7.4.0",
             "the version of Redis whose behaviour is kept and reported; what is newer is hidden",
             "immutable",
         ),

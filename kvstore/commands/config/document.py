@@ -15,8 +15,8 @@ from kvstore.commands.config.directives import SECTIONS, Directive
 _HEAD: Final = """\
 # Configuration
 
-A kvstore server reads Redis's configuration format and knows every directive of Redis 7.2 and Valkey 8.0, with
-the defaults of Redis 7.2: in a file, as options (`kvstore serve redis.conf --maxmemory 100mb --save ""`), through
+A kvstore server reads Redis's configuration format and knows every directive of Redis 7.4 and Valkey 8.0, with
+the defaults of Redis 7.4: in a file, as options (`kvstore serve redis.conf --maxmemory 100mb --save ""`), through
 `CONFIG GET` and `CONFIG SET`, and back into the file by `CONFIG REWRITE`. An unknown directive stops the start.
 
 - Options come after the file and count more than it does. All words up to the next `--name` belong to the option
