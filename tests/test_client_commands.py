@@ -340,6 +340,28 @@ LOCKED_PLAYS = {
         a> QUIT
         a!
     """,
+    "requests sent together with the login": """
+        a+ PING
+        a+ AUTH secret
+        a+ SELECT 1
+        a+ PING
+        a: GET k
+        a<
+        a<
+        a<
+        a<
+        a<
+        b+ AUTH secret
+        b+ RESET
+        b+ PING
+        b+ AUTH secret
+        b: PING
+        b<
+        b<
+        b<
+        b<
+        b<
+    """,
 }
 
 

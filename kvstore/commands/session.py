@@ -221,12 +221,13 @@ class Session:
         if self.stopped:
             parser.hold(data)
             return
+        one_at_a_time = not parser.authenticated
         requests = parser.parse(data)
         if len(requests) <= _PART:
             self.run(requests)
         else:
             self._run_in_parts(requests)
-        if not parser.idle and (parser.error is not None or not parser.authenticated):
+        if not parser.idle and (parser.error is not None or one_at_a_time or not parser.authenticated):
             self._parse_on()
 
     def _run_in_parts(self, requests: list[Argv]) -> None:
