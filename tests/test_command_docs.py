@@ -81,6 +81,10 @@ NAMES = {
     ("hello", "arguments"): "options",
     ("lmove", "wherefrom"): "where",
     ("lmove", "whereto"): "where-2",
+    ("migrate", "auth"): "password",
+    ("migrate", "authentication"): "password-auth2",
+    ("migrate", "keys"): "key",
+    ("module|loadex", "configs"): "config",
     **{
         (command, name): ours
         for command in ("sort", "sort_ro")

@@ -60,7 +60,16 @@ PLAYS = {
         a> CLUSTER HELP
         a> ASKING
         a> MODULE LIST
+        a> MODULE LIST x
         a> MODULE NOSUCH
+        a> MODULE LOAD
+        a> MODULE LOAD /x
+        a> MODULE LOADEX /x CONFIG a b
+        a> MODULE UNLOAD
+        a> MODULE UNLOAD x
+        a> MULTI
+        a> MODULE LOAD /x
+        a> EXEC
         a> ACL WHOAMI
         a3> MODULE LIST
     """,
@@ -286,17 +295,20 @@ def ask(server: Server, *words: str) -> Any:
 
 
 @pytest.mark.parametrize("allowed", ["no", "local", "yes"])
-def test_debug_is_allowed_as_the_directive_says(allowed: str) -> None:
+def test_modules_and_debug_are_allowed_as_the_directives_say(allowed: str) -> None:
+    options = {"enable-debug-command": allowed, "enable-module-command": allowed}
     plays = []
     for kind in ("kvstore", "valkey"):
         if not servers.available(kind):
             pytest.skip(f"{kind}-server is not installed")
-        with servers.running(kind, tcp=True, options={"enable-debug-command": allowed}) as server:
+        with servers.running(kind, tcp=True, options=options) as server:
             replies = []
             for tcp in (False, True):
                 with server.client(tcp=tcp) as client:
                     replies += [client.call(*words) for words in (("DEBUG", "JUNK"), ("DEBUG",), ("MULTI",))]
                     replies += [client.call(*words) for words in (("DEBUG", "SLEEP", "0"), ("EXEC",))]
+                    replies += [client.call("MODULE", "LOAD", "/x"), client.call("MODULE", "UNLOAD", "x")]
+                    replies += [client.call("MODULE", "LOADEX", "/x", "ARGS"), client.call("MODULE", "LIST")]
             plays.append(replies)
     assert plays[0] == plays[1]
 

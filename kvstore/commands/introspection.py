@@ -395,7 +395,8 @@ def _describe_argument(argument: Argument, last_spec: int) -> dict[bytes, Any]:
     if argument.type == "key" or argument.key_index:
         described[b"key_spec_index"] = min(argument.key_index, last_spec)
     texts = {b"token": argument.token, b"since": argument.since, b"deprecated_since": argument.until}
-    described |= {part: text.encode() for part, text in texts.items() if text}
+    # An empty word is written as two quotes.
+    described |= {part: text.encode().strip(b'"') for part, text in texts.items() if text}
     flags = [flag for flag in _ARGUMENT_FLAGS if getattr(argument, flag)]
     if flags:
         described[b"flags"] = RespSet(Status(flag.encode()) for flag in flags)

@@ -5,6 +5,7 @@ Must not know: sockets, processes; ``Host`` does for it what a process must do.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from kvstore.resp import Verbatim
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
     from kvstore.commands.session import Session
+
+log = logging.getLogger("kvstore")
 
 family = Family("server", "")
 generic = Family("generic", "connection")
@@ -158,6 +161,24 @@ def module_list(session: Session, argv: Argv) -> list[Any]:
     return []
 
 
+def _no_module(session: Session, argv: Argv) -> Any:
+    """Refused: what is built for Redis cannot be loaded here. O(1)."""
+    log.warning("Module %s failed to load: there are no modules", argv[2].decode(errors="replace"))
+    raise err("Error loading the extension. Please check the server logs.")
+
+
+for _name, _since in (("LOAD", "4.0.0"), ("LOADEX", "7.0.0")):
+    family.command(f"MODULE {_name}", -3, "admin noscript no_async_loading", kind=OK, since=_since)(
+        _no_module
+    )
+
+
+@family.command("MODULE UNLOAD", 3, "admin noscript no_async_loading", kind=OK, since="4.0.0")
+def module_unload(session: Session, argv: Argv) -> Any:
+    """Refused: nothing was loaded. O(1)."""
+    raise err("Error unloading module: no such module with that name")
+
+
 def _no_cluster(session: Session, argv: Argv) -> Any:
     """Refused: this server is no part of a cluster. O(1)."""
     raise err(_NO_CLUSTER.removeprefix("ERR "))
@@ -202,4 +223,12 @@ for _name, _arity, _flags, _since, _tips in (
 ):
     cluster.command(f"CLUSTER {_name}", _arity, _flags, kind=OK, since=_since, tips=_tips)(_no_cluster)
 
-add_help(family, modules, {})
+add_help(
+    family,
+    modules,
+    {
+        "LOAD": "<path> [<arg> ...]",
+        "LOADEX": "<path> [CONFIG <name> <value> ...] [ARGS <arg> ...]",
+        "UNLOAD": "<name>",
+    },
+)

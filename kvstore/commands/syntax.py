@@ -56,6 +56,8 @@ EXPIRE key seconds [NX | XX | GT | LT]@7.0.0
 EXPIREAT key unix-time-seconds [NX | XX | GT | LT]@7.0.0
 EXPIRETIME key
 KEYS pattern
+MIGRATE host port:integer <key | ""> destination-db timeout [COPY]@3.0.0 [REPLACE]@3.0.0
+    [AUTH password@4.0.7 | AUTH2 <username password>@6.0.0] [KEYS key [key ...]]@3.0.6
 MOVE key db
 OBJECT ENCODING key
 OBJECT FREQ key
@@ -332,6 +334,9 @@ LATENCY HISTORY event
 LATENCY RESET [event [event ...]]
 LOLWUT [VERSION version]
 MEMORY USAGE key [SAMPLES count]
+MODULE LOAD path [arg [arg ...]]
+MODULE LOADEX path [CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]
+MODULE UNLOAD name
 FAILOVER [TO <host port [FORCE]>] [ABORT] [TIMEOUT milliseconds]
 REPLICAOF <host port | NO ONE>
 SHUTDOWN [[NOSAVE | SAVE] [NOW]@7.0.0 [FORCE]@7.0.0 | ABORT@7.0.0]
@@ -370,8 +375,8 @@ _NAMES_OF_TYPES = {
     "pattern": "pattern",
 }
 # Tokens that are no words, and their names.
-_SYMBOLS = {"*": "auto-id", "$": "new-id", "=": "equal", "~": "approximately"}
-# The names of choices, by the name of what is offered first; otherwise they are named after all of it.
+_SYMBOLS = {"*": "auto-id", "$": "new-id", "=": "equal", "~": "approximately", '""': "empty-string"}
+# The names of choices, by the name of all of it or of what is offered first; otherwise all of it names them.
 _CHOICES = {
     "asc": "order",
     "async": "flush-type",
@@ -392,6 +397,7 @@ _CHOICES = {
     "increment": "amount",
     "ip:port": "filter",
     "key": "store",
+    "key-empty-string": "key-selector",
     "left": "where",
     "libname": "attr",
     "m": "unit",
@@ -545,7 +551,9 @@ class _Parser:
         several = tuple(_one(choice) for choice in choices)
         if len(several) == 1:
             return several[0], repeats
-        return Argument(_CHOICES.get(several[0].name, _name(several)), "oneof", arguments=several), repeats
+        name = _name(several)
+        name = _CHOICES.get(name) or _CHOICES.get(several[0].name, name)
+        return Argument(name, "oneof", arguments=several), repeats
 
     def _marks(self, items: list[Argument]) -> None:
         """Since when the last item is there, and whether it repeats."""

@@ -55,7 +55,10 @@ _RUN_SUBSCRIBED = frozenset(
     | {"PING", "QUIT", "RESET"}
 )
 # Commands that a directive must allow.
-_PROTECTED = {"DEBUG": "enable-debug-command"}
+_PROTECTED = {
+    "debug": "enable-debug-command",
+    **dict.fromkeys(("module|load", "module|loadex", "module|unload"), "enable-module-command"),
+}
 # Powers of two of nanoseconds that a command's duration is counted in.
 HISTOGRAM_BUCKETS = 64
 
@@ -198,8 +201,8 @@ class Table(dict[bytes, Entry]):
             run = _permitted(self.hub, command, run, self.mode == MULTI)
         if self.mode == NOAUTH and "no_auth" not in flags:
             run = _refusing(command, "NOAUTH Authentication required.")
-        if command.name in _PROTECTED:
-            run = _protected(self.hub, command, run, _PROTECTED[command.name])
+        if command.full_name in _PROTECTED:
+            run = _protected(self.hub, command, run, _PROTECTED[command.full_name])
         return run
 
 
@@ -242,7 +245,7 @@ def _dispatch_or_self(table: Table, entry: Entry, own: Run) -> Run:
 
 def _protected(hub: Hub, command: Command, run: Run, directive: str) -> Run:
     """Refuse the command unless the directive lets this client call it."""
-    name = command.name
+    name = (command.parent or command).name
 
     def run_protected(session: Session, argv: Argv) -> Any:
         if not command.arity_ok(len(argv)):

@@ -30,6 +30,14 @@ class Serial(Keyspace):
         value = self._read(to_bytes(name))
         return None if value is None else dump_payload(value)
 
+    def _parcel(self, key: bytes) -> tuple[bytes, int] | None:
+        """What ``dump`` gives, and the milliseconds to live, 0 for ever; this is no use of the key. O(n)."""
+        value = self._peek(key)
+        if value is None:
+            return None
+        deadline = self._expires.get(key)
+        return dump_payload(value), 0 if deadline is None else max(deadline - self.ctx.now(), 1)
+
     def restore(
         self,
         name: KeyT,

@@ -286,7 +286,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _used("requirepass", _SECRET, "", "password of the default user", "sensitive"),
         _used("enable-protected-configs", _WHO, "no", "who may set dir and dbfilename", "immutable"),
         _used("enable-debug-command", _WHO, "no", "who may call DEBUG", "immutable"),
-        _kept("enable-module-command", _WHO, "no", "there are no modules", "immutable"),
+        _used("enable-module-command", _WHO, "no", "who is told that there are no modules", "immutable"),
         _used(
             "aclfile",
             _MAYBE_EMPTY,
