@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -440,6 +441,36 @@ def test_the_soft_output_limit_closes_a_client_after_its_time(path: str) -> None
         until(lambda: server.host.output_limit_closes == 1)
         assert fast.call("PUBLISH", "c", "x") == b":1\r\n"
         assert b"message" in recovers.read_reply_bytes()
+
+
+def held(client: RawClient, name: str) -> int:
+    """What the client of a name holds, as CLIENT LIST tells."""
+    found = re.search(rb" name=%b .* tot-mem=(\d+)" % name.encode(), client.call("CLIENT", "LIST"))
+    return int(found[1]) if found else -1
+
+
+@pytest.mark.parametrize("limit", ["2mb", "20%"])
+def test_the_clients_that_hold_most_are_closed_until_all_keep_the_limit(path: str, limit: str) -> None:
+    with running(path, maxmemory="10mb") as server, ExitStack() as stack:
+        asks, *others = (stack.enter_context(RawClient(path)) for _ in range(5))
+        small, large, kept, sends = others
+        for name, client in (("small", small), ("large", large), ("kept", kept), ("sends", sends)):
+            client.call("CLIENT", "SETNAME", name)
+        asks.call("SET", "k", bytes(200_000))
+        small.send_bytes(encode("GET", "k") * 10)
+        large.send_bytes(encode("GET", "k") * 40)
+        kept.call("CLIENT", "NO-EVICT", "on")
+        kept.send_bytes(encode("GET", "k") * 10)
+        sends.send_bytes(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n" + bytes(2_500_000))
+        until(lambda: held(asks, "small") > 1_000_000 and held(asks, "large") > 7_000_000)
+        until(lambda: held(asks, "kept") > 1_000_000 and held(asks, "sends") >= 2_500_000)
+        assert asks.call("CONFIG", "SET", "maxmemory-clients", limit) == b"+OK\r\n"
+        until(lambda: server.host.evicted_clients == 3)
+        assert b"evicted_clients:3" in asks.call("INFO", "stats")
+        assert [held(asks, name) for name in ("small", "large", "sends")] == [-1, -1, -1]
+        for _ in range(10):
+            kept.read_reply_bytes()
+        assert kept.call("PING") == asks.call("PING") == b"+PONG\r\n"
 
 
 def test_a_client_that_has_to_log_in_may_not_pile_up_output(path: str) -> None:

@@ -105,7 +105,7 @@ def describe(session: Session) -> str:
         "obl": unsent,
         "oll": 0,
         "omem": 0,
-        "tot-mem": session.parser.buffered + backlog + queued + unsent,
+        "tot-mem": session.buffered,
         "events": "rw" if unsent and session is not session.hub.current else "r",
         "cmd": session.command.full_name if session.command is not None else "NULL",
         "user": session.user.name.decode("latin-1"),

@@ -18,6 +18,7 @@ class Host:
 
     __slots__ = (
         "connections_received",
+        "evicted_clients",
         "executable",
         "input_bytes",
         "input_limit_closes",
@@ -61,5 +62,6 @@ class Host:
         self.input_bytes = 0
         self.output_bytes = 0
         self.input_limit_closes = 0  # clients closed for what they sent
+        self.evicted_clients = 0  # closed for what all clients together held
         self.output_limit_closes = 0  # clients closed for what they did not read
         self.turns = 0

@@ -281,7 +281,7 @@ def _stats(hub: Hub) -> Fields:
     yield "expired_time_cap_reached_count", 0
     yield "expire_cycle_cpu_milliseconds", 0
     yield "evicted_keys", stats.evicted
-    yield "evicted_clients", 0
+    yield "evicted_clients", host.evicted_clients
     yield "evicted_scripts", hub.scripting.interpreter.evicted
     yield "total_eviction_exceeded_time", 0
     yield "current_eviction_exceeded_time", 0

@@ -457,6 +457,12 @@ class Session:
         return self.transport.held + sum(map(len, self.out))
 
     @property
+    def buffered(self) -> int:
+        """Bytes of the client's requests that have yet to run, and of its replies that it has not taken. O(requests)."""
+        waiting = sum(len(word) for argv in (*self.backlog, *self.queue) for word in argv)
+        return self.parser.buffered + waiting + self.unsent
+
+    @property
     def fd(self) -> int:
         return -1 if self.transport is None else self.transport.fd
 

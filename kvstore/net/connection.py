@@ -172,6 +172,7 @@ class Connection:
     def check_input(self) -> None:
         """Close the client if it keeps too much of a request unfinished."""
         session = self.session
+        self._server.heavy.add(self)
         size = session.parser.buffered + self._queued()
         if self.fd >= 0 and size > self._limits.input:
             self._host.input_limit_closes += 1
@@ -250,6 +251,7 @@ class Connection:
             return
         self.chunks.append(rest)
         self._held = size
+        self._server.heavy.add(self)
         self._server.loop.modify(self.fd, WRITE if self._ended else READ | WRITE)
 
     def _hold_all(self, out: list[bytes]) -> None:

@@ -27,6 +27,9 @@ from kvstore.net.process import room_for
 
 _TICK_MS: Final = 1000  # between two looks at idle clients and at soft limits
 _NO_LIMIT: Final = 1 << 62
+_LEAST_CLIENT_MEMORY: Final = (
+    128 << 10
+)  # bytes; with less for all of them there would be no talking to the server
 _FULL: Final = b"-ERR max number of clients reached\r\n"
 _DENIED: Final = (
     b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for "
@@ -100,6 +103,9 @@ class Server:
         self.connections: set[Connection] = set()
         self.plain: dict[int, Connection] = {}  # those without TLS, by descriptor
         self.slow: set[Connection] = set()  # over their soft limit
+        self.heavy: set[Connection] = (
+            set()
+        )  # all that hold unfinished requests or unread replies, and some others
         self.listeners: dict[str, list[Listener]] = {}  # by "tcp", "unix", "tls"
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
@@ -128,6 +134,7 @@ class Server:
             (("client-query-buffer-limit", "client-output-buffer-limit"), limits),
             (("loglevel",), level),
             (("timeout",), tick),
+            (("maxmemory-clients",), self._follow_client_memory),
             (("maxclients",), self._set_maxclients),
             (("port", "bind"), self._relisten_tcp),
             (("tls-port",), self._relisten_tls),
@@ -138,6 +145,14 @@ class Server:
         self.hub.users.on_change.append(limits)
         limits()
         tick()
+        self._follow_client_memory()
+
+    def _follow_client_memory(self) -> None:
+        hooks, look = self.loop.after_turn, self._evict_clients
+        if look in hooks:
+            hooks.remove(look)
+        if self.config["maxmemory-clients"]:
+            hooks.append(look)
 
     def _set_maxclients(self) -> str | None:
         wanted = self.config["maxclients"]
@@ -330,6 +345,33 @@ class Server:
         self.plain.pop(connection.fd, None)
         self.connections.discard(connection)
         self.slow.discard(connection)
+        self.heavy.discard(connection)
+
+    def _evict_clients(self) -> None:
+        """Close those who hold most, until all hold no more than ``maxmemory-clients``. O(n log n) of ``heavy``."""
+        limit = self._client_memory()
+        if not self.heavy or not limit:
+            return
+        sizes = {connection: connection.session.buffered for connection in self.heavy}
+        self.heavy = {connection for connection, size in sizes.items() if size}
+        total = sum(sizes.values())
+        for connection in sorted(self.heavy, key=sizes.__getitem__, reverse=True):
+            if total <= limit:
+                return
+            session = connection.session
+            if not session.no_evict:
+                total -= sizes[connection]
+                self.host.evicted_clients += 1
+                size = sizes[connection]
+                LOGGER.info("Evicting client: id=%d addr=%s tot-mem=%d", session.id, connection.address, size)
+                connection.close()
+
+    def _client_memory(self) -> int:
+        """The most bytes that all clients may hold together; 0: any number."""
+        wanted: int = self.config["maxmemory-clients"]
+        if wanted < 0:  # percents
+            wanted = self.config["maxmemory"] * -wanted // 100
+        return max(wanted, _LEAST_CLIENT_MEMORY) if wanted else 0
 
     # -- once a second -----------------------------------------------------------------------------
 

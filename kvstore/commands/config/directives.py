@@ -309,11 +309,8 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "client-output-buffer-limit", OutputBufferLimits(), _OUTPUT_LIMITS, "most bytes of unread replies"
         ),
         _used("proto-max-bulk-len", _LEAST_1MB, 512 * _MB, "longest argument and string"),
-        _later(
-            "maxmemory-clients",
-            Memory(percent=True),
-            0,
-            "closing the clients that hold most memory",
+        _used(
+            "maxmemory-clients", Memory(percent=True), 0, "most bytes that all clients' buffers hold; 0: any"
         ),
         _used("tracking-table-max-keys", _LONG, 1000000, "most keys that CLIENT TRACKING remembers; 0: any"),
     ),
