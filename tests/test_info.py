@@ -102,6 +102,38 @@ def test_clients_find_what_they_read_at_their_start(kvstore_server: Server) -> N
     assert abs(int(found["server_time_usec"]) / 1e6 - time.time()) < 60
 
 
+# What monitoring agents read, beside the fields that redis-server 7.0 has: those that 7.2 added.
+OF_7_2 = {
+    "Server": "io_threads_active",
+    "Clients": "pubsub_clients watching_clients total_watched_keys total_blocking_keys total_blocking_keys_on_nokey",
+    "Persistence": "rdb_saves aof_rewrites",
+    "Stats": "eventloop_cycles eventloop_duration_sum eventloop_duration_cmd_sum instantaneous_eventloop_cycles_per_sec"
+    " instantaneous_eventloop_duration_usec acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key"
+    " acl_access_denied_channel evicted_clients client_query_buffer_limit_disconnections"
+    " client_output_buffer_limit_disconnections",
+}
+
+
+def test_agents_find_what_they_read_of_7_2(kvstore_server: Server) -> None:
+    found = sections(kvstore_server, "all")
+    for section, names in OF_7_2.items():
+        for name in names.split():
+            assert float(found[section][name]) >= 0, name
+
+
+def test_the_loop_says_how_long_it_is_at_work(kvstore_server: Server) -> None:
+    names = ("eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum")
+    with kvstore_server.client() as client:
+        client.call("CONFIG", "RESETSTAT")
+        before = fields(kvstore_server, "stats")
+        for _ in range(200):
+            client.call("KEYS", "*")
+        after = fields(kvstore_server, "stats")
+    for name in names:
+        assert int(after[name]) > int(before[name]), name
+    assert int(after["eventloop_duration_sum"]) < 20_000_000
+
+
 def test_the_keyspace_is_counted(any_server: Server) -> None:
     with any_server.client() as client:
         client.call("FLUSHALL")

@@ -44,16 +44,17 @@ def _human(size: int) -> str:
 
 
 class Rates:
-    """Commands and bytes a second. Sampled only for a while after somebody asked."""
+    """Commands, bytes and turns a second. Sampled only for a while after somebody asked."""
 
     def __init__(self, hub: Hub):
         self._hub = hub
-        self._before = (hub.started_ms, 0, 0, 0)
-        self._rates = (0.0, 0.0, 0.0)
+        self._before = (hub.started_ms, 0, 0, 0, 0, 0)
+        self._rates = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._left = 0
 
-    def read(self) -> tuple[float, float, float]:
-        """Commands, kilobytes in and kilobytes out a second: of the last sample, or since the one before."""
+    def read(self) -> tuple[float, float, float, float, float]:
+        """Commands, kilobytes in, kilobytes out and turns a second, and microseconds of a turn: of the last
+        sample, or since the one before."""
         self._sample()
         if not self._left:
             self._hub.call_at(self._hub.ctx.now() + _SAMPLE_MS, self._tick)
@@ -72,9 +73,16 @@ class Rates:
         passed = now - self._before[0]
         if passed < _SAMPLE_MS:
             return
-        figures = (now, commands_processed(hub), hub.host.input_bytes, hub.host.output_bytes)
-        _, ops, received, sent = (max(0, new - old) for new, old in zip(figures, self._before, strict=True))
-        self._rates = (ops * 1000 / passed, received / 1.024 / passed, sent / 1.024 / passed)
+        host = hub.host
+        sums = (commands_processed(hub), host.input_bytes, host.output_bytes, host.turns, host.busy_us)
+        figures = (now, *sums)
+        _, ops, received, sent, turns, busy_us = (
+            max(0, new - old) for new, old in zip(figures, self._before, strict=True)
+        )
+        self._rates = (
+            *(ops * 1000 / passed, received / 1.024 / passed, sent / 1.024 / passed),
+            *(turns * 1000 / passed, busy_us / max(turns, 1)),
+        )
         self._before = figures
 
 
@@ -260,7 +268,7 @@ def fields_without_files(hub: Hub) -> Fields:
 
 def _stats(hub: Hub) -> Fields:
     host, stats, channels = hub.host, hub.ctx.stats, hub.channels
-    ops, received, sent = hub.rates.read()
+    ops, received, sent, turns, turn_us = hub.rates.read()
     yield "total_connections_received", host.connections_received
     yield "total_commands_processed", commands_processed(hub)
     yield "instantaneous_ops_per_sec", round(ops)
@@ -318,6 +326,10 @@ def _stats(hub: Hub) -> Fields:
     yield "reply_buffer_shrinks", 0
     yield "reply_buffer_expands", 0
     yield "eventloop_cycles", host.turns
+    yield "eventloop_duration_sum", host.busy_us
+    yield "eventloop_duration_cmd_sum", sum(stats.nanos for stats in hub.stats.values()) // 1000
+    yield "instantaneous_eventloop_cycles_per_sec", round(turns)
+    yield "instantaneous_eventloop_duration_usec", round(turn_us)
     for reason, count in hub.users.log.counts.items():
         yield f"acl_access_denied_{'cmd' if reason == 'command' else reason}", count
 
