@@ -7,8 +7,9 @@ import time
 import pytest
 
 from kvstore import ManualClock, ResponseError, Store
-from tests.rawclient import parse
+from tests.rawclient import encode, parse
 from tests.servers import Server
+from tests.waiting import until
 
 SECTIONS = (
     "Server Clients Memory Persistence Stats Replication CPU Modules Commandstats Errorstats Latencystats "
@@ -132,6 +133,16 @@ def test_the_loop_says_how_long_it_is_at_work(kvstore_server: Server) -> None:
     for name in names:
         assert int(after[name]) > int(before[name]), name
     assert int(after["eventloop_duration_sum"]) < 20_000_000
+
+
+def test_waits_that_end_with_their_key_are_counted_apart(kvstore_server: Server) -> None:
+    with kvstore_server.client() as asks, kvstore_server.client() as one, kvstore_server.client() as other:
+        asks.call("XGROUP", "CREATE", "stream", "group", "$", "MKSTREAM")
+        one.send_bytes(encode("BLPOP", "list", "0"))
+        other.send_bytes(encode("XREADGROUP", "GROUP", "group", "me", "BLOCK", "0", "STREAMS", "stream", ">"))
+        until(lambda: fields(kvstore_server, "clients")["blocked_clients"] == "2", "two wait")
+        found = fields(kvstore_server, "clients")
+        assert (found["total_blocking_keys"], found["total_blocking_keys_on_nokey"]) == ("2", "1")
 
 
 def test_the_keyspace_is_counted(any_server: Server) -> None:

@@ -459,11 +459,14 @@ def test_the_clients_that_hold_most_are_closed_until_all_keep_the_limit(path: st
         asks.call("SET", "k", bytes(200_000))
         small.send_bytes(encode("GET", "k") * 10)
         large.send_bytes(encode("GET", "k") * 40)
-        kept.call("CLIENT", "NO-EVICT", "on")
+        assert kept.call("CLIENT", "NO-EVICT", "on") == b"+OK\r\n"
         kept.send_bytes(encode("GET", "k") * 10)
         sends.send_bytes(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n" + bytes(2_500_000))
         until(lambda: held(asks, "small") > 1_000_000 and held(asks, "large") > 7_000_000)
         until(lambda: held(asks, "kept") > 1_000_000 and held(asks, "sends") >= 2_500_000)
+        sums = [asks.call("INFO", "memory"), asks.call("MEMORY", "STATS")]
+        told = [int(re.search(rb"clients.normal\W*:(\d+)", each)[1]) for each in sums]
+        assert told == [sum(held(asks, name) for name in ("small", "large", "kept", "sends"))] * 2
         assert asks.call("CONFIG", "SET", "maxmemory-clients", limit) == b"+OK\r\n"
         until(lambda: server.host.evicted_clients == 3)
         assert b"evicted_clients:3" in asks.call("INFO", "stats")
@@ -732,7 +735,7 @@ def test_client_list_tells_what_a_slow_client_has_not_taken(path: str) -> None:
     with running(path), RawClient(path) as slow, RawClient(path) as client:
         slow.call("SET", "k", "v" * 3_000_000)
         slow.send("GET", "k")
-        until(lambda: int(re.findall(rb"obl=(\d+)", client.call("CLIENT", "LIST"))[0]) > 1_000_000)
+        until(lambda: int(re.findall(rb"omem=(\d+)", client.call("CLIENT", "LIST"))[0]) > 1_000_000)
 
 
 def test_what_is_read_in_one_turn_with_a_slow_script_is_answered_in_order(path: str) -> None:

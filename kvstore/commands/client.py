@@ -75,7 +75,7 @@ def _marks(session: Session) -> str:
 def describe(session: Session) -> str:
     """The client's line in CLIENT LIST, without the line end."""
     now = session.hub.ctx.now()
-    unsent = session.unsent
+    unsent, held = session.unsent, session.held
     backlog = sum(len(word) for argv in session.backlog for word in argv)
     queued = sum(len(word) for argv in session.queue for word in argv)
     fields: dict[str, Any] = {
@@ -102,9 +102,9 @@ def describe(session: Session) -> str:
         "multi-mem": queued,
         "rbs": 0,
         "rbp": 0,
-        "obl": unsent,
-        "oll": 0,
-        "omem": 0,
+        "obl": unsent - held,
+        "oll": int(held > 0),
+        "omem": held,
         "tot-mem": session.buffered,
         "events": "rw" if unsent and session is not session.hub.current else "r",
         "cmd": session.command.full_name if session.command is not None else "NULL",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.kinds import TREE
 from kvstore.commands.latency import percentile
-from kvstore.commands.memory import resident_bytes, used_bytes
+from kvstore.commands.memory import memory_of_clients, resident_bytes, used_bytes
 from kvstore.commands.registry import Argv, Family
 from kvstore.resp import Verbatim
 
@@ -145,7 +145,8 @@ def _clients(hub: Hub) -> Fields:
     )
     yield "total_watched_keys", hub.watched_keys
     yield "total_blocking_keys", hub.blocking_keys
-    yield "total_blocking_keys_on_nokey", 0
+    expecting = [each.waiting for each in sessions if each.waiting is not None and each.waiting.block.expects]
+    yield "total_blocking_keys_on_nokey", len({key for waiting in expecting for key in waiting.keys})
 
 
 def _memory(hub: Hub) -> Fields:
@@ -188,7 +189,7 @@ def _memory(hub: Hub) -> Fields:
         "mem_clients_slaves",
     ]:
         yield name, 0
-    yield "mem_clients_normal", sum(each.unsent for each in hub.sessions.values())
+    yield "mem_clients_normal", memory_of_clients(hub)
     yield "mem_cluster_links", 0
     yield "mem_aof_buffer", 0
     yield "mem_allocator", "pymalloc"

@@ -48,9 +48,14 @@ def used_bytes(hub: Hub) -> int:
     return used
 
 
+def memory_of_clients(hub: Hub) -> int:
+    """Bytes of requests and replies on their way. O(clients)."""
+    return sum(session.buffered for session in hub.sessions.values())
+
+
 @family.command("MEMORY STATS", 2, "", kind=TREE, since="4.0.0", tips=_TIPS)
 def memory_stats(session: Session, argv: Argv) -> dict[bytes, Any]:
-    """What takes how much memory. O(1), or O(what was written since) under a memory limit."""
+    """What takes how much memory. O(clients), or O(what was written since) under a memory limit."""
     hub = session.hub
     used, resident = used_bytes(hub), resident_bytes()
     keys = sum(len(db._data) for db in hub.ctx.databases.values())
@@ -61,11 +66,11 @@ def memory_stats(session: Session, argv: Argv) -> dict[bytes, Any]:
         "startup.allocated": 0,
         "replication.backlog": 0,
         "clients.slaves": 0,
-        "clients.normal": 0,
+        "clients.normal": memory_of_clients(hub),
         "cluster.links": 0,
         "aof.buffer": 0,
-        "lua.caches": 0,
-        "functions.caches": 0,
+        "lua.caches": hub.scripting.interpreter.memory_of_bodies(),
+        "functions.caches": hub.scripting.libraries.memory_of_sources(),
     }
     for index, db in sorted(hub.ctx.databases.items()):
         if db._data:

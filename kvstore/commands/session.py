@@ -457,6 +457,11 @@ class Session:
         return self.transport.held + sum(map(len, self.out))
 
     @property
+    def held(self) -> int:
+        """Bytes of them that it did not take when they were to be sent."""
+        return self.transport.held if self.transport is not None and self.codec.on_wire else 0
+
+    @property
     def buffered(self) -> int:
         """Bytes of the client's requests that have yet to run, and of its replies that it has not taken. O(requests)."""
         waiting = sum(len(word) for argv in (*self.backlog, *self.queue) for word in argv)
