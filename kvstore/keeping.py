@@ -119,7 +119,8 @@ class Keeper:
     # -- in the loop ---------------------------------------------------------------------------------
 
     def _flush(self) -> bool:
-        return self.files.flush()
+        name = b"aof-fsync-always" if self.settings.appendfsync == "always" else b"aof-write"
+        return self._server.hub.latency.measure(name, self.files.flush)
 
     def _is_busy(self) -> bool:
         return self.files.jobs.busy

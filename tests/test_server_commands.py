@@ -13,6 +13,7 @@ from tests import servers
 from tests.rawclient import Node, parse
 from tests.scenario import compare
 from tests.servers import Server
+from tests.waiting import until
 
 PLAYS = {
     "roles and replicas": """
@@ -431,6 +432,30 @@ def test_slow_events_are_kept_by_cause(any_server: Server) -> None:
         client.call("CONFIG", "SET", "latency-monitor-threshold", "0")
         client.call("DEBUG", "SLEEP", "0.01")
         assert client.call("LATENCY", "LATEST") == b"*0\r\n"
+
+
+def test_what_a_server_does_by_itself_is_watched_too() -> None:
+    options = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "allkeys-lru"}
+    fields = [word for number in range(200_000) for word in (b"field%d" % number, b"value")]
+    with servers.running("kvstore", options=options) as server, server.client() as client:
+
+        def watched() -> set[str]:
+            return {event[0] for event in plain(parse(client.call("LATENCY", "LATEST")))}
+
+        client.call("CONFIG", "SET", "latency-monitor-threshold", "1")
+        client.call("SET", "large", bytes(32 << 20))
+        client.call("HSET", "expires", *fields)
+        client.call("HSET", "evicted", *fields)
+        assert "aof-fsync-always" in watched()
+        client.call("PEXPIRE", "expires", "1")
+        until(lambda: "expire-cycle" in watched(), "a key has expired")
+        client.call("CONFIG", "SET", "maxmemory", "1mb")
+        client.call("SET", "k", "v")
+        assert {"expire-cycle", "eviction-cycle"} <= watched()
+        client.call("CONFIG", "SET", "latency-monitor-threshold", "0")
+        client.call("LATENCY", "RESET")
+        client.call("SET", "large", bytes(32 << 20))
+        assert watched() == set()
 
 
 def test_histograms_count_every_call(any_server: Server) -> None:

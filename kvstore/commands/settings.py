@@ -7,6 +7,7 @@ Must not know: how directives are read and written.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kvstore.commands.config import Config, ConfigError, Line, to_bytes
@@ -73,7 +74,13 @@ def connect(hub: Hub) -> None:
 
     def eviction() -> None:
         ctx.evictor.configure(**{field: config[name] for name, field in _EVICTION.items()})
-        hub.set_limited(ctx.evictor.make_room if config["maxmemory"] else None)
+        limited()
+
+    def limited() -> None:
+        make_room = ctx.evictor.make_room
+        if config["latency-monitor-threshold"]:  # a call more before each command
+            make_room = partial(hub.latency.measure, b"eviction-cycle", make_room)
+        hub.set_limited(make_room if config["maxmemory"] else None)
 
     def notifications() -> None:
         hub.notifications.configure("".join(config["notify-keyspace-events"]))
@@ -102,6 +109,7 @@ def connect(hub: Hub) -> None:
         (("requirepass",), password),
         (("acllog-max-len",), acl_log_length),
         (("slowlog-log-slower-than", "latency-monitor-threshold"), slow),
+        (("latency-monitor-threshold",), limited),
         (("slowlog-max-len",), slowlog_length),
         (("tracking-table-max-keys",), tracked_keys),
     ):
