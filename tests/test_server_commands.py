@@ -436,7 +436,7 @@ def test_slow_events_are_kept_by_cause(any_server: Server) -> None:
 
 def test_what_a_server_does_by_itself_is_watched_too() -> None:
     options = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "allkeys-lru"}
-    fields = [word for number in range(200_000) for word in (b"field%d" % number, b"value")]
+    fields = [word for number in range(100_000) for word in (b"field%d" % number, b"value")]
     with servers.running("kvstore", options=options) as server, server.client() as client:
 
         def watched() -> set[str]:

@@ -248,7 +248,10 @@ class Session:
             requests = parser.parse_buffer() if parser.authenticated else parser.parse_buffer(1)
             if not requests:
                 break
-            self.run(requests)
+            if len(requests) <= _PART:
+                self.run(requests)
+            else:
+                self._run_in_parts(requests)
         if parser.error is not None and not self.stopped:
             self._fail_protocol()
 
