@@ -349,8 +349,8 @@ class Server:
 
     def _evict_clients(self) -> None:
         """Close those who hold most, until all hold no more than ``maxmemory-clients``. O(n log n) of ``heavy``."""
-        limit = self._client_memory()
-        if not self.heavy or not limit:
+        limit = self._client_memory() if self.heavy else 0
+        if not limit:
             return
         sizes = {connection: connection.session.buffered for connection in self.heavy}
         self.heavy = {connection for connection, size in sizes.items() if size}
