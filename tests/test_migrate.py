@@ -266,14 +266,14 @@ def test_what_may_not_have_arrived_stays(store: Store, answers: bytes, error: st
 
 def test_a_target_that_falls_silent_is_waited_for_as_long_as_was_said(store: Store) -> None:
     with target_that_says(b"+OK\r\n" * 2, hangs=True) as port, pytest.raises(ResponseError, match=READING):
-        migrate(store, port, timeout=50)
+        migrate(store, port, timeout=1000)
     assert keys(store) == [b"b", b"c", b"d"]
 
 
 def test_a_target_that_reads_nothing_is_given_up(store: Store) -> None:
     store.set("a", bytes(32 << 20))
     with target_that_says(b"+OK\r\n", hangs=True) as port, pytest.raises(ResponseError, match=WRITING):
-        migrate(store, port, timeout=50)
+        migrate(store, port, timeout=1000)
     assert keys(store) == [b"a", b"b", b"c", b"d"]
 
 
@@ -334,7 +334,7 @@ def test_nothing_is_lost_where_the_target_is_killed() -> None:
     kept = {"appendonly": "yes", "appendfsync": "always"}
     with running("valkey", tcp=True, options=kept) as target, running("kvstore") as source:
         here = redis.Redis(unix_socket_path=source.unix)
-        names = [b"key%05d" % number for number in range(20_000)]
+        names = [b"key%05d" % number for number in range(60_000)]
         here.mset({name: name * 20 for name in names})
         there = redis.Redis(unix_socket_path=target.unix)
         watching = threading.Event()
