@@ -67,6 +67,9 @@ REMARKS = {
     "lolwut": "draws nothing",
     "memory|usage": "an estimate of what Python takes",
     "module|list": "there are none",
+    "module|load": "refused: modules are C libraries",
+    "module|loadex": "refused: modules are C libraries",
+    "module|unload": "refused: modules are C libraries",
     "replicaof": "`NO ONE` alone",
     "slaveof": "`NO ONE` alone",
     "wait": "there are no replicas to wait for",
@@ -75,8 +78,6 @@ REMARKS = {
 # What real servers have and kvstore has not: (what, names, why).
 MISSING = (
     ("HyperLogLog", ("pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"), "planned"),
-    ("Moving keys to another server", ("migrate",), "planned"),
-    ("Modules", ("module|load", "module|loadex", "module|unload"), "modules are C libraries"),
     ("Replication", ("psync", "replconf", "sync"), "a store is always a master without replicas"),
     (
         "Valkey's own",
