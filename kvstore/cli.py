@@ -117,7 +117,8 @@ def _serve(config: Config, background: object) -> int:
     try:
         server = Server(config=config)
         _make_room(server)
-        LOGGER.info("Running mode=standalone, port=%d.", config["port"])
+        mode = "standalone" if server.hub.node is None else "cluster"
+        LOGGER.info("Running mode=%s, port=%d.", mode, config["port"])
         server.listen()
     except (ListenError, ConfigError) as error:
         LOGGER.warning("%s", error)

@@ -15,9 +15,10 @@ from kvstore.commands.config import Config
 from kvstore.commands.lua import available as has_lua
 from kvstore.commands.tables import LOADING
 from kvstore.engine.types import Target
-from kvstore.errors import StoreError
+from kvstore.errors import PersistenceError, StoreError
 from kvstore.net.server import Server
 from kvstore.persist.files import Files
+from kvstore.persist.node_file import NodeFile
 from kvstore.persist.settings import Settings
 from kvstore.persist.worker import ThreadWorker
 
@@ -49,9 +50,11 @@ def _take(settings: Settings, config: Config) -> None:
 class Keeper:
     """Drives the files of one server from its loop. It is what the server closes at its end."""
 
-    def __init__(self, server: Server):
+    def __init__(self, server: Server, keeps_node: bool = True):
+        """``keeps_node``: who the server is as a node of a cluster is kept too. Raises PersistenceError."""
         self._server = server
         self._config = server.config
+        self._node_file = self._keep_node() if keeps_node else None
         self.settings = Settings()
         _take(self.settings, server.config)
         self.settings.appendonly = server.config["appendonly"]
@@ -72,6 +75,14 @@ class Keeper:
             self._config.on_change(name, self._changed)
         self._config.on_change("appendonly", self._switch_log)
 
+    def _keep_node(self) -> NodeFile | None:
+        node = self._server.hub.node
+        if node is None:
+            return None
+        file = NodeFile(self._server.path(self._config["cluster-config-file"]), node)
+        node.keep = file.write
+        return file
+
     # -- loading -------------------------------------------------------------------------------------
 
     def load(self) -> Iterator[int]:
@@ -84,6 +95,8 @@ class Keeper:
         yield from self.files.load()
         if has_lua():
             hub.scripting.libraries.catch_up(strict=True)
+        if hub.node is not None and any(db._data for index, db in hub.ctx.databases.items() if index):
+            raise PersistenceError("a node of a cluster can only have keys in database 0")
         hub.set_loading(False)
         self._follow_log()
         self._tick()
@@ -166,6 +179,8 @@ class Keeper:
             return None
         failure = self.files.close(save, force)
         self._closed = True
+        if self._node_file is not None:
+            self._node_file.close()
         self._server.loop.is_busy = _never
         self._server.loop.after_turn.clear()
         self._server.loop.before_send[:] = []

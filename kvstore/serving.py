@@ -30,10 +30,10 @@ Result = TypeVar("Result")
 class ServerThread:
     """A running server. Made by ``serve()``; leave its ``with`` block, or ``close()`` it, to stop it."""
 
-    def __init__(self, config: Config, store: Store, free_port: bool):
+    def __init__(self, config: Config, store: Store, free_port: bool, keeps_node: bool):
         self.store = store
         self._server = Server(store.ctx, config)
-        keeper = Keeper(self._server)
+        keeper = Keeper(self._server, keeps_node)
         store.join(self._server.hub)
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
@@ -243,4 +243,6 @@ def serve(
         config.assign("port", port or 0)
     if store is None:
         store = Store(check_same_thread=False, databases=config["databases"])
-    return ServerThread(config, store, free_port)
+    return ServerThread(
+        config, store, free_port, keeps_node=bool({"dir", "cluster_config_file"} & {*directives})
+    )

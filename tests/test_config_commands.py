@@ -208,7 +208,6 @@ def test_rewrite_writes_what_config_set_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("cluster-enabled yes", "'cluster-enabled': this version has no cluster mode"),
         ("replicaof 127.0.0.1 6379", "'replicaof': this version has no replication"),
     ],
 )

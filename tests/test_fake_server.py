@@ -21,9 +21,9 @@ import pytest
 import redis
 
 from kvstore.commands.config import ConfigError
+from kvstore.commands.slots import slot_of
 from kvstore.errors import ResponseError
 from kvstore.fake import FakeServer
-from kvstore.fake.cluster import slot_of
 from kvstore.fake.seen import MOST_SEEN
 from tests import servers
 from tests.conftest import require

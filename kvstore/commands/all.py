@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvstore.commands import (
     bitmaps,
     client,
+    cluster,
     config_commands,
     connection,
     debug,
@@ -43,6 +44,7 @@ __all__ = [
     "acl",
     "bitmaps",
     "client",
+    "cluster",
     "config_commands",
     "connection",
     "debug",

@@ -64,6 +64,7 @@ def _marks(session: Session) -> str:
             ("d", session.tx_dirty),
             ("c", session.closing),
             ("U", session.is_unix),
+            ("r", session.reads_replicas),
             ("e", session.no_evict),
             ("T", session.no_touch),
         )

@@ -129,7 +129,7 @@ def hello(session: Session, argv: Argv) -> dict[bytes, Any]:
         b"version": ".".join(map(str, hub.compat_version)).encode(),
         b"proto": session.protocol,
         b"id": session.id,
-        b"mode": b"standalone",
+        b"mode": b"standalone" if hub.node is None else b"cluster",
         b"role": b"master",
         b"modules": [],
     }
@@ -159,7 +159,7 @@ def reset(session: Session, argv: Argv) -> str:
     hub.tracking.stop(session)
     session.db = hub.ctx.database(0)
     session.name = b""
-    session.no_evict = session.no_touch = False
+    session.no_evict = session.no_touch = session.reads_replicas = False
     session.reply = session.out.append
     session.authenticated = not hub.users.needs_login
     session.user = hub.users.default

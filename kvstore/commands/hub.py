@@ -28,6 +28,7 @@ from kvstore.commands.info import Rates
 from kvstore.commands.kinds import Codec
 from kvstore.commands.latency import LatencyMonitor
 from kvstore.commands.monitor import monitor_line
+from kvstore.commands.node import Node
 from kvstore.commands.notify import UNWATCHED, Notifications
 from kvstore.commands.persistence import Persistence, UntilSynced
 from kvstore.commands.pubsub_registry import Channels
@@ -87,6 +88,7 @@ class Hub:
         self.persistence: Persistence | None = None  # the files of the store, if it has any
         self.refusal: str | None = None  # why writes are refused now
         self.guard: Guard | None = None  # looks at each request before it runs
+        self.node: Node | None = None  # of a cluster, if the server is one
         self.disabled: frozenset[Command] = frozenset()  # commands and subcommands that nobody knows here
         self._unsynced: dict[Session, None] = {}  # those that wait for the log to be on the disk
         self.sessions: dict[int, Session] = {}

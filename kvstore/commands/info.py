@@ -103,7 +103,7 @@ def _server(hub: Hub) -> Fields:
     yield "redis_git_sha1", "00000000"
     yield "redis_git_dirty", 0
     yield "redis_build_id", 0
-    yield "redis_mode", "standalone"
+    yield "redis_mode", "standalone" if hub.node is None else "cluster"
     yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "arch_bits", 64
     yield "monotonic_clock", "time.perf_counter_ns"
@@ -394,7 +394,7 @@ def _latencystats(hub: Hub) -> Fields:
 
 
 def _cluster(hub: Hub) -> Fields:
-    yield "cluster_enabled", 0
+    yield "cluster_enabled", int(hub.node is not None)
 
 
 def _keyspace(hub: Hub) -> Fields:

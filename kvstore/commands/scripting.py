@@ -23,7 +23,7 @@ from kvstore.commands.libraries import Libraries
 from kvstore.commands.lua import FunctionInterpreter, Interpreter, ScriptKilled, parse_shebang
 from kvstore.commands.registry import Argv, Command, Family, KeySpec
 from kvstore.commands.session import Session
-from kvstore.commands.tables import BUSY, LIMITED, SCRIPT, Table, UnknownCommand
+from kvstore.commands.tables import BUSY, CLUSTERED, LIMITED, SCRIPT, Table, UnknownCommand
 from kvstore.errors import NoScriptError, OutOfMemoryError, ResponseError, err
 from kvstore.numbers import as_int
 from kvstore.resp import ErrorReply
@@ -93,6 +93,8 @@ class Scripting:
         hub = self._hub
         flags = interpreter.scripts[sha].flags
         if flags is not None:
+            if "no-cluster" in flags and CLUSTERED in hub.features and caller.transport is not None:
+                raise err("Can not run script on cluster, 'no-cluster' flag is set.")
             read_only = self._take_flags(flags, read_only)
         limited = LIMITED in hub.features
         if limited:

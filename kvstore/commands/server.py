@@ -1,4 +1,4 @@
-"""The server as one: TIME, ROLE, WAIT, SHUTDOWN and the like, and what is refused as there is no cluster.
+"""The server as one: TIME, ROLE, WAIT, SHUTDOWN and the like.
 
 Must not know: sockets, processes; ``Host`` does for it what a process must do.
 """
@@ -28,10 +28,7 @@ log = logging.getLogger("kvstore")
 
 family = Family("server", "")
 generic = Family("generic", "connection")
-cluster = Family("cluster", "")
-cluster_connection = Family("cluster", "connection")
 
-_NO_CLUSTER = "ERR This instance has cluster support disabled"
 _ALL_SHARDS = ("request_policy:all_shards", "response_policy:agg_min")
 
 
@@ -70,6 +67,8 @@ def lolwut(session: Session, argv: Argv) -> Verbatim:
 
 def _replica_of(session: Session, argv: Argv) -> bool:
     """NO ONE: be a master, which this server always is. O(1)."""
+    if session.hub.node is not None:
+        raise err("REPLICAOF not allowed in cluster mode.")
     if argv[1].upper() == b"NO" and argv[2].upper() == b"ONE":
         return True
     port = parse_int(argv[2])
@@ -85,6 +84,8 @@ for _name, _since in (("REPLICAOF", "5.0.0"), ("SLAVEOF", "1.0.0")):
 @family.command("FAILOVER", -1, "admin noscript stale", kind=OK, since="6.2.0")
 def failover(session: Session, argv: Argv) -> bool:
     """Hand over to a replica, of which this server has none: always refused. O(1)."""
+    if session.hub.node is not None:
+        raise err("FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.")
     if len(argv) == 2 and argv[1].upper() == b"ABORT":
         raise err("No failover in progress.")
     words = Args(argv, 1)
@@ -178,50 +179,6 @@ def module_unload(session: Session, argv: Argv) -> Any:
     """Refused: nothing was loaded. O(1)."""
     raise err("Error unloading module: no such module with that name")
 
-
-def _no_cluster(session: Session, argv: Argv) -> Any:
-    """Refused: this server is no part of a cluster. O(1)."""
-    raise err(_NO_CLUSTER.removeprefix("ERR "))
-
-
-for _name in ("READONLY", "READWRITE"):
-    cluster_connection.command(_name, 1, "loading stale fast", kind=OK, since="3.0.0")(_no_cluster)
-cluster_connection.command("ASKING", 1, "fast", kind=OK, since="3.0.0")(_no_cluster)
-
-_CLUSTER_ADMIN = "admin stale no_async_loading"
-_VARYING = ("nondeterministic_output",)
-cluster.container("CLUSTER", since="3.0.0")
-for _name, _arity, _flags, _since, _tips in (
-    ("ADDSLOTS", -3, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("ADDSLOTSRANGE", -4, _CLUSTER_ADMIN, "7.0.0", ()),
-    ("BUMPEPOCH", 2, _CLUSTER_ADMIN, "3.0.0", _VARYING),
-    ("COUNT-FAILURE-REPORTS", 3, "admin stale", "3.0.0", _VARYING),
-    ("COUNTKEYSINSLOT", 3, "stale", "3.0.0", ()),
-    ("DELSLOTS", -3, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("DELSLOTSRANGE", -4, _CLUSTER_ADMIN, "7.0.0", ()),
-    ("FAILOVER", -2, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("FLUSHSLOTS", 2, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("FORGET", 3, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("GETKEYSINSLOT", 4, "stale", "3.0.0", _VARYING),
-    ("HELP", 2, "loading stale", "5.0.0", ()),
-    ("INFO", 2, "loading stale", "3.0.0", _VARYING),
-    ("KEYSLOT", 3, "stale", "3.0.0", ()),
-    ("LINKS", 2, "stale", "7.0.0", _VARYING),
-    ("MEET", -4, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("MYID", 2, "loading stale", "3.0.0", ()),
-    ("MYSHARDID", 2, "loading stale", "7.2.0", _VARYING),
-    ("NODES", 2, "loading stale", "3.0.0", _VARYING),
-    ("REPLICAS", 3, "admin stale", "5.0.0", _VARYING),
-    ("REPLICATE", 3, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("RESET", -2, "admin noscript stale", "3.0.0", ()),
-    ("SAVECONFIG", 2, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("SET-CONFIG-EPOCH", 3, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("SETSLOT", -4, _CLUSTER_ADMIN, "3.0.0", ()),
-    ("SHARDS", 2, "loading stale", "7.0.0", _VARYING),
-    ("SLAVES", 3, "admin stale", "3.0.0", _VARYING),
-    ("SLOTS", 2, "loading stale", "3.0.0", _VARYING),
-):
-    cluster.command(f"CLUSTER {_name}", _arity, _flags, kind=OK, since=_since, tips=_tips)(_no_cluster)
 
 add_help(
     family,

@@ -147,6 +147,7 @@ class Session:
         self.created_ms = self.active_ms = hub.ctx.clock.now_ms()
         self.no_evict = False
         self.no_touch = False
+        self.reads_replicas = False  # READONLY
         self.tracking: Tracking | None = None
         hub.attach(self)
         self.check_login()

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kvstore.commands.config import Config, ConfigError, Line, to_bytes
+from kvstore.commands.node import Node
+from kvstore.commands.tables import CLUSTERED
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -39,11 +41,12 @@ _EVICTION: Final = {
     "lfu-decay-time": "lfu_decay_time",
 }
 _NEVER: Final = 1 << 63  # ns
+# Since this version a node of a cluster says that it has one database, which is all that it ever had.
+_ONE_DATABASE: Final = (8, 0)
 
 
 # Directives that ask for what this version does not have, unless they are empty or off.
 _MISSING = {
-    "cluster-enabled": "cluster mode",
     "replicaof": "replication",
 }
 
@@ -122,9 +125,14 @@ def connect(hub: Hub) -> None:
             "a store in memory has no files" if config["appendonly"] and hub.persistence is None else None
         ),
     )
-    ctx.count = config["databases"]
     major, minor, patch = map(int, config["compat-version"].split("."))
     hub.compat_version = (major, minor, patch)
+    if config["cluster-enabled"]:
+        hub.node = Node(hub)
+        hub.set_feature(CLUSTERED, True)
+        if hub.compat_version >= _ONE_DATABASE:
+            config.values["databases"] = 1
+    ctx.count = config["databases"]
     hub.users.start(config.users)
     for line in config.renames:
         _rename(hub, line)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.acl.selector import REASONS
 from kvstore.commands.kinds import Codec
 from kvstore.commands.registry import Argv, Command, CommandRejected, Run
+from kvstore.commands.slots import checking_slots, keeping_to_node
 from kvstore.commands.tracking import ends_caching, reader_of
-from kvstore.errors import OutOfMemoryError, StoreError
+from kvstore.errors import OutOfMemoryError, StoreError, err
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -40,6 +41,7 @@ LOADING = "loading"  # the store is being filled from its files
 LOADING_TEXT = "LOADING Redis is loading the dataset in memory"
 DENIED = "denied"  # what is written could not be kept: the hub has the text
 GUARDED = "guarded"  # whoever serves the hub looks at each request first
+CLUSTERED = "clustered"  # the server is a node of a cluster
 # Features of a session.
 UNTOUCHING = "untouching"  # CLIENT NO-TOUCH
 RESTRICTED = "restricted"  # its user may not do everything
@@ -159,7 +161,11 @@ class Table(dict[bytes, Entry]):
     def _wrapped(self, command: Command) -> Run:
         """The command's run under this mode and these features; the last wrapper is asked first."""
         run = command.compile(self.codec)
+        if self.mode == EXECUTING and command.name == "SSUBSCRIBE":
+            run = _never_in_exec
         flags, features = command.flags, self.features
+        if CLUSTERED in features:
+            run = keeping_to_node(self.hub, command, run, self.mode == SCRIPT)
         if UNTOUCHING in features and not flags & {"write"} and command.name != "TOUCH":
             run = _untouching(run)
         if TRACKED in features:
@@ -195,6 +201,8 @@ class Table(dict[bytes, Entry]):
             run = _denying(self.hub, command, run)
         if LIMITED in features and BUSY not in features:  # nothing is evicted in the middle of a script
             run = _limited(self.hub, command, run)
+        if CLUSTERED in features:
+            run = checking_slots(self.hub, command, run)
         if GUARDED in features:
             run = _guarded(self.hub, self.mode, command, run)
         if RESTRICTED in features and "no_auth" not in flags:
@@ -269,6 +277,10 @@ def _refusing(command: Command, text: str | Callable[[], str]) -> Run:
         raise CommandRejected(text if isinstance(text, str) else text())
 
     return run
+
+
+def _never_in_exec(session: Session, argv: Argv) -> Any:
+    raise err("SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
 
 
 def check_permission(

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from kvstore.commands.registry import COMMANDS, NO_REPLY, Argv, Command, CommandRejected, Run
 from kvstore.commands.tables import EXECUTING, LOADING_TEXT, SCRIPT
 from kvstore.errors import StoreError
-from kvstore.fake.cluster import StrictCluster
 
 if TYPE_CHECKING:
     from kvstore.commands.hub import Hub
@@ -121,7 +120,6 @@ class Faults:
         self._delays: dict[Command, int] = {}  # ms
         self.latency_ms = 0
         self.read_only = False
-        self.cluster: StrictCluster | None = None
 
     # -- what is arranged --------------------------------------------------------------------------
 
@@ -168,9 +166,7 @@ class Faults:
 
     def update(self) -> None:
         """Guard the hub exactly while there is something to arrange."""
-        needed = (
-            self._next or self._always or self._delays or self.latency_ms or self.read_only or self.cluster
-        )
+        needed = self._next or self._always or self._delays or self.latency_ms or self.read_only
         self._hub.set_guard(self.guard if needed else None)
 
     # -- what goes wrong ---------------------------------------------------------------------------
@@ -181,10 +177,6 @@ class Faults:
         line: Any = None if client is None else client.transport
         if line is None or line.exchange.record is None:
             return run(session, argv)  # the author's own look at the data
-        if self.cluster is not None:
-            answer = self.cluster.check(session, command, argv, mode)
-            if answer is not None:
-                return answer
         if mode == EXECUTING:
             return run(session, argv)  # what could go wrong has done so when it was queued
         if self.read_only:

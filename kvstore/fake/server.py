@@ -22,7 +22,6 @@ from kvstore.commands.hub import Hub
 from kvstore.engine.context import Context
 from kvstore.engine.database import Database
 from kvstore.fake.clock import FakeClock
-from kvstore.fake.cluster import StrictCluster
 from kvstore.fake.disk import FakeDisk
 from kvstore.fake.faults import Fault, Faults, commands_named
 from kvstore.fake.line import Exchange, Line, drop_all
@@ -42,7 +41,7 @@ class FakeServer(Exchange):
     are unknown. ``seed``: fixes all that is random, so that two servers of one seed that were sent the same answer
     the same. ``databases``: how many. ``max_memory``: bytes, or a text such as "100mb"; what happens then is up to
     ``maxmemory-policy``. ``disabled_commands``: names, in any case, of commands and subcommands ("CONFIG SET") that
-    the server is not to know. ``strict_cluster``: refuse what a node of a cluster would. ``password``: of the
+    the server is not to know. ``strict_cluster``: be a node that has all slots of a cluster, as with ``cluster-enabled yes``. ``password``: of the
     default user. ``users``: further ones, and what each may do, by rules as ACL SETUSER takes them:
     ``{"ann": "on >secret ~app:* +@all"}``. ``config``: further directives by their names, with hyphens or underscores, as redis.conf has them.
     Raises ValueError for the name of no command, ConfigError for a directive or a value that does not exist,
@@ -69,6 +68,8 @@ class FakeServer(Exchange):
         given = {"compat-version": version, "maxmemory": max_memory, "requirepass": password}
         if databases != 16:
             given["databases"] = databases
+        if strict_cluster:
+            given["cluster-enabled"] = True
         for name, value in (*given.items(), *(config or {}).items()):
             if value is not None:
                 directives.assign(name, value)
@@ -85,13 +86,12 @@ class FakeServer(Exchange):
         hub.scripting.serve_others = _weakly(self.serve_others)
         if seed is not None:
             hub.host.run_id, hub.host.replication_id = (f"{luck.getrandbits(160):040x}" for _ in range(2))
+            if hub.node is not None:
+                hub.node.id, hub.node.shard_id = (f"{luck.getrandbits(160):040x}" for _ in range(2))
         for name, rules in (users or {}).items():
             hub.users.set_user(name, *(rules.split() if isinstance(rules, str) else rules))
         if disabled_commands:
             hub.disabled = commands_named(disabled_commands)
-        if strict_cluster:
-            self._faults.cluster = StrictCluster(hub)
-            self._faults.update()
 
     @classmethod
     def named(cls, name: str) -> FakeServer:

@@ -116,7 +116,7 @@ _V72: Final = (7, 2)
 _V80: Final = (8, 0)
 _ONE_THREAD: Final = "commands run on one thread"
 _REPLICATION: Final = "replication"
-_CLUSTER: Final = "there is no cluster mode"
+_ALONE: Final = "a cluster has one node here"
 _FREED: Final = "memory is freed at once, by reference counts"
 _NO_DEFRAG: Final = "memory is not defragmented: CPython's allocator places objects"
 _TLS: Final = "with tls-port"
@@ -186,7 +186,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _later("tls-client-cert-file", _TEXT, "", _REPLICATION, "volatile"),
         _later("tls-client-key-file", _TEXT, "", _REPLICATION, "volatile"),
         _later("tls-client-key-file-pass", _TEXT, "", _REPLICATION, "sensitive volatile"),
-        _kept("tls-cluster", _BOOL, False, _CLUSTER),
+        _kept("tls-cluster", _BOOL, False, _ALONE),
     ),
     "Process and log": (
         _used("daemonize", _BOOL, False, "kvstore serve goes to the background", "immutable"),
@@ -503,37 +503,84 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
         _later("replica-full-sync-buffer-limit", _SIZE, 0, _REPLICATION, since=_V80),
     ),
     "Cluster": (
-        _kept("cluster-enabled", _BOOL, False, _CLUSTER, "immutable"),
-        _kept(
+        _used(
+            "cluster-enabled",
+            _BOOL,
+            False,
+            "be a node of a cluster, the only one, with all slots",
+            "immutable",
+        ),
+        _used(
             "cluster-config-file",
             Text(plain_name("cluster-config-file", None)),
             "nodes.conf",
-            _CLUSTER,
+            "file in dir that keeps the node's id; in a program only with dir or this",
             "immutable",
         ),
-        _kept("cluster-node-timeout", _LONG, 15000, _CLUSTER),
-        _kept("cluster-port", _PORT, 0, _CLUSTER, "immutable"),
-        _kept("cluster-replica-validity-factor cluster-slave-validity-factor", _NATURAL, 10, _CLUSTER),
-        _kept("cluster-migration-barrier", _NATURAL, 1, _CLUSTER),
-        _kept("cluster-allow-replica-migration", _BOOL, True, _CLUSTER),
-        _kept("cluster-require-full-coverage", _BOOL, True, _CLUSTER),
-        _kept("cluster-replica-no-failover cluster-slave-no-failover", _BOOL, False, _CLUSTER),
-        _kept("cluster-allow-reads-when-down", _BOOL, False, _CLUSTER),
-        _kept("cluster-allow-pubsubshard-when-down", _BOOL, True, _CLUSTER),
-        _kept("cluster-link-sendbuf-limit", _UNSIGNED_SIZE, 0, _CLUSTER),
-        _kept("cluster-announce-hostname", Text(hostname), "", _CLUSTER),
-        _kept("cluster-announce-human-nodename", Text(human_nodename, binary=True), "", _CLUSTER, since=_V72),
-        _kept("cluster-announce-ip", _TEXT, "", _CLUSTER),
-        _kept("cluster-announce-client-ipv4", Text(ipv4), "", _CLUSTER, since=_V72),
-        _kept("cluster-announce-client-ipv6", Text(ipv6), "", _CLUSTER, since=_V72),
-        _kept("cluster-announce-port", _PORT, 0, _CLUSTER),
-        _kept("cluster-announce-tls-port", _PORT, 0, _CLUSTER),
-        _kept("cluster-announce-bus-port", _PORT, 0, _CLUSTER),
-        _kept("cluster-preferred-endpoint-type", Enum("ip", "hostname", "unknown-endpoint"), "ip", _CLUSTER),
-        _kept("cluster-blacklist-ttl", Integer(INT64_MIN, INT64_MAX), 60, _CLUSTER, since=_V72),
-        _kept("cluster-slot-stats-enabled", _BOOL, False, _CLUSTER, since=_V72),
-        _kept("cluster-ping-interval", _LONG, 0, _CLUSTER, "hidden", since=_V72),
-        _kept("cluster-compatibility-sample-ratio", Integer(0, 100), 0, _CLUSTER, since=_V80),
+        _kept("cluster-node-timeout", _LONG, 15000, _ALONE),
+        _used(
+            "cluster-port",
+            _PORT,
+            0,
+            "the port that is told for nodes to talk on, where nobody listens; 0: 10000 above the port",
+            "immutable",
+        ),
+        _kept("cluster-replica-validity-factor cluster-slave-validity-factor", _NATURAL, 10, _ALONE),
+        _kept("cluster-migration-barrier", _NATURAL, 1, _ALONE),
+        _kept("cluster-allow-replica-migration", _BOOL, True, _ALONE),
+        _kept("cluster-require-full-coverage", _BOOL, True, "all slots are there"),
+        _kept("cluster-replica-no-failover cluster-slave-no-failover", _BOOL, False, _ALONE),
+        _kept("cluster-allow-reads-when-down", _BOOL, False, "the cluster is never down"),
+        _kept("cluster-allow-pubsubshard-when-down", _BOOL, True, "the cluster is never down"),
+        _kept("cluster-link-sendbuf-limit", _UNSIGNED_SIZE, 0, _ALONE),
+        _used(
+            "cluster-announce-hostname",
+            Text(hostname),
+            "",
+            "name told to clients beside the address, or for it",
+        ),
+        _kept(
+            "cluster-announce-human-nodename",
+            Text(human_nodename, binary=True),
+            "",
+            "only other nodes would be told",
+            since=_V72,
+        ),
+        _used(
+            "cluster-announce-ip",
+            _TEXT,
+            "",
+            "address told to clients; empty: the one that they are connected to",
+        ),
+        _kept(
+            "cluster-announce-client-ipv4",
+            Text(ipv4),
+            "",
+            "cluster-announce-ip is told to all clients",
+            since=_V72,
+        ),
+        _kept(
+            "cluster-announce-client-ipv6",
+            Text(ipv6),
+            "",
+            "cluster-announce-ip is told to all clients",
+            since=_V72,
+        ),
+        _used("cluster-announce-port", _PORT, 0, "TCP port told to clients; 0: the real one"),
+        _used("cluster-announce-tls-port", _PORT, 0, "TLS port told to clients; 0: the real one"),
+        _used(
+            "cluster-announce-bus-port", _PORT, 0, "port told for nodes to talk on; 0: as cluster-port says"
+        ),
+        _used(
+            "cluster-preferred-endpoint-type",
+            Enum("ip", "hostname", "unknown-endpoint"),
+            "ip",
+            "what clients are told to connect to: the address, the name, or where they are",
+        ),
+        _kept("cluster-blacklist-ttl", Integer(INT64_MIN, INT64_MAX), 60, _ALONE, since=_V72),
+        _kept("cluster-slot-stats-enabled", _BOOL, False, "slots are not measured", since=_V72),
+        _kept("cluster-ping-interval", _LONG, 0, _ALONE, "hidden", since=_V72),
+        _kept("cluster-compatibility-sample-ratio", Integer(0, 100), 0, _ALONE, since=_V80),
     ),
 }
 
