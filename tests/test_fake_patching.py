@@ -164,6 +164,23 @@ def test_sentinels_find_each_service_by_its_name() -> None:
         sentinel.master_for("queue").get("k")
 
 
+@pytest.mark.parametrize("server", [FakeServer(), FakeServer(config={"cluster-enabled": "yes"})])
+def test_clients_of_a_cluster_find_the_one_node_where_they_look_for_it(server: FakeServer) -> None:
+    async def main() -> None:
+        async with aredis.RedisCluster(host="cluster.invalid", port=7000) as client:
+            assert await client.set("{x}a", "1") and await client.mget("{x}a", "{x}b") == [b"1", None]
+
+    with patched(servers={"cluster.invalid:7000": server}):
+        if server.hub.node is None:
+            with pytest.raises(redis.exceptions.RedisClusterException, match="Cluster mode is not enabled"):
+                redis.RedisCluster(host="cluster.invalid", port=7000)
+            return
+        client = redis.RedisCluster(host="cluster.invalid", port=7000)
+        assert [(node.host, node.port) for node in client.get_nodes()] == [("cluster.invalid", 7000)]
+        assert client.pipeline().set("a", "1").set("b", "2").get("a").execute() == [True, True, b"1"]
+        asyncio.run(main())
+
+
 def test_an_address_may_be_left_alone(kvstore_server: Server) -> None:
     client = Redis(unix_socket_path=kvstore_server.unix)
     with patched(servers={kvstore_server.unix: None}):

@@ -209,6 +209,17 @@ def test_directives_that_give_no_tls_stop_the_start(
     server.close()
 
 
+def test_clients_of_a_cluster_are_told_the_port_of_their_kind(authority: Authority) -> None:
+    with served(authority, cluster_enabled=True) as (server, port):
+        with connected(port, authority.context()) as client:
+            assert b" 127.0.0.1:%d@" % port in client.call("CLUSTER", "NODES")
+            assert b"tls-port\r\n:%d\r\n" % port in client.call("CLUSTER", "SHARDS")
+            client.call("CONFIG", "SET", "cluster-announce-tls-port", "17")
+            assert b" 127.0.0.1:17@" in client.call("CLUSTER", "NODES")
+        with RawClient(("127.0.0.1", server.port)) as client:
+            assert b" 127.0.0.1:%d@" % server.port in client.call("CLUSTER", "NODES")
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(authority: Authority) -> None:
     with served(authority) as (server, port):
         client = RawClient(("127.0.0.1", port))

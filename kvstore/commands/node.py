@@ -47,11 +47,12 @@ class Node:
         )
 
     def _port(self, session: Session | None) -> int:
-        """The port for this client: of TLS where it has come by that, or there is no other."""
-        tcp, tls = self._ports()
-        own = self._hub.host.tls_port
-        by_tls = bool(own) and session is not None and session.local_address.endswith(f":{own}")
-        return tls if tls and (by_tls or not tcp) else tcp
+        """The port for this client: of the kind that it has come by."""
+        config, (tcp, tls) = self._hub.config, self._ports()
+        came = _host_and_port(session)[1]
+        if came and came == self._hub.host.tls_port:
+            return config["cluster-announce-tls-port"] or came
+        return config["cluster-announce-port"] or came or tcp or tls
 
     def _bus_port(self) -> int:
         config = self._hub.config
@@ -61,9 +62,7 @@ class Node:
 
     def _ip(self, session: Session | None) -> str:
         announced: str = self._hub.config["cluster-announce-ip"]
-        if announced or session is None or session.transport is None or session.is_unix:
-            return announced
-        return session.local_address.rpartition(":")[0].strip("[]")
+        return announced or _host_and_port(session)[0]
 
     def _endpoint(self, session: Session) -> str | None:
         """What clients are to connect to; None: what they are connected to."""
@@ -156,3 +155,11 @@ class Node:
         if not words[6].isdecimal():
             raise ValueError("it is no file of a cluster's node")
         self.epoch = int(words[6])
+
+
+def _host_and_port(session: Session | None) -> tuple[str, int]:
+    """Where a client is connected to; "" and 0 where that is no place on a network."""
+    if session is None or session.transport is None or session.is_unix:
+        return "", 0
+    host, _, port = session.local_address.rpartition(":")
+    return host.strip("[]"), int(port)

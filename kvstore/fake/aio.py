@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED
-from kvstore.fake.sync import Shaping, WordPacking, client_on_lines, greeting
+from kvstore.fake.sync import Shaping, WordPacking, client_on_lines, greeting, placed
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class AsyncLineConnection(WordPacking):
 
     async def _connect(self: Any) -> None:
         try:
-            line = self.exchange.open()
+            line = placed(self.exchange.open(), self)
         except ConnectionRefusedError as error:  # asyncio words it in its own way
             address = f"Connect call failed ({self.host!r}, {self.port})"
             raise ConnectionRefusedError(error.errno, address) from None

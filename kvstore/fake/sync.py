@@ -119,6 +119,13 @@ class LineParser(Shaping):
         return line.out.popleft()
 
 
+def placed(line: Line, connection: Any) -> Line:
+    """The line. A node of a cluster tells its clients where they came to: that is where they come again."""
+    if line.session.hub.node is not None and getattr(connection, "host", None):
+        line.local_address = f"{connection.host}:{connection.port}"
+    return line
+
+
 @contextmanager
 def greeting(line: Line) -> Iterator[None]:
     """What the library sends meanwhile is its own, and not of the code that uses it."""
@@ -179,7 +186,7 @@ class LineConnection(WordPacking):
         """What asking for nothing gives."""
 
     def _connect(self) -> Line:
-        return self.exchange.open()
+        return placed(self.exchange.open(), self)
 
     def on_connect(self: Any) -> None:
         with greeting(self._sock):
