@@ -193,6 +193,12 @@ PLAYS = {
         a> SINTERCARD x a b
         a> LMPOP 2 a b LEFT
         a> XREAD STREAMS a b 0 0
+        a> XREAD STREAMS {a}b {a} 0 0
+        a> XREAD BLOCK 0 COUNT 1 STREAMS a b 0 0
+        a. XREAD STREAMS a b 0
+        a> XREAD NOSUCH STREAMS a b 0 0
+        a> XREADGROUP GROUP g c NOACK STREAMS a b > >
+        a> XREADGROUP GROUP STREAMS a STREAMS b > >
         a> WATCH a b
         a> GETT a b
         a> MSET a
@@ -354,6 +360,9 @@ _NEWER = {
         a> SET b 1
         a> SET c 1
         b> SET {x}a 2
+        a> EXEC
+        a> MULTI
+        a> WATCH a b
         a> EXEC
         a> CLUSTER MYSHARDID
     """,

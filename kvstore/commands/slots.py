@@ -33,6 +33,9 @@ _SHARDED: Final = frozenset({"SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH"})
 # Commands that name databases, and those whose patterns name keys.
 _OF_DATABASES: Final = frozenset({"SELECT", "SWAPDB", "MOVE", "COPY"})
 _OF_PATTERNS: Final = frozenset({"SORT", "SORT_RO"})
+_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
+# Words before STREAMS, and how far the next one is.
+_STREAM_WORDS: Final = {b"BLOCK": 2, b"COUNT": 2, b"GROUP": 3, b"NOACK": 1}
 # From this version on a script is told which of its commands it was, and SORT may use patterns of one slot.
 _NEWER: Final = (7, 4)
 
@@ -66,8 +69,21 @@ def _keys_of(command: Command, argv: Argv) -> list[bytes]:
     """The keys of a request, and the channels that have a slot; none where the words are wrong."""
     if command.name in _SHARDED:
         return argv[1:2] if command.name == "SPUBLISH" else argv[1:]
+    if command.name in _OF_STREAMS:
+        return _streams_of(argv)
     found = find_keys(command, argv)
     return [argv[at] for at, _ in found] if found else []
+
+
+def _streams_of(argv: Argv) -> list[bytes]:
+    """The keys of XREAD and XREADGROUP; unlike those that ACL rules are asked for, none where other words are wrong."""
+    at, count = 1, len(argv)
+    while at < count and (word := argv[at].upper()) != b"STREAMS":
+        if word not in _STREAM_WORDS:
+            return []
+        at += _STREAM_WORDS[word]
+    keys, odd = divmod(count - at - 1, 2)
+    return [] if odd or keys < 1 else argv[at + 1 : at + 1 + keys]
 
 
 def _scattered(keys: Iterable[bytes]) -> bool:

@@ -201,7 +201,7 @@ class Table(dict[bytes, Entry]):
             run = _denying(self.hub, command, run)
         if LIMITED in features and BUSY not in features:  # nothing is evicted in the middle of a script
             run = _limited(self.hub, command, run)
-        if CLUSTERED in features:
+        if CLUSTERED in features and not (self.mode == MULTI and "no_multi" in flags):
             run = checking_slots(self.hub, command, run)
         if GUARDED in features:
             run = _guarded(self.hub, self.mode, command, run)
