@@ -198,7 +198,7 @@ PLAYS = {
         a. XREAD STREAMS a b 0
         a> XREAD NOSUCH STREAMS a b 0 0
         a> XREADGROUP GROUP g c NOACK STREAMS a b > >
-        a> XREADGROUP GROUP STREAMS a STREAMS b > >
+        a> XREADGROUP GROUP STREAMS a STREAMS b c > >
         a> WATCH a b
         a> GETT a b
         a> MSET a
@@ -331,6 +331,17 @@ PLAYS = {
         a> FCALL anywhere 2 a b a b
         a> FCALL nowhere 0 a a
         a> FUNCTION FLUSH
+    """,
+    "users": """
+        a> ACL SETUSER u reset on nopass ~a* &a* +@all -acl
+        b> AUTH u x
+        b. MGET a b
+        b> MGET a a2
+        b. SPUBLISH b x
+        b> SSUBSCRIBE a1 a2
+        b> ACL WHOAMI
+        b> EVAL "return redis.call('mget','a1','a2')" 1 a1
+        a> ACL DELUSER u
     """,
     "modes": """
         a> READONLY

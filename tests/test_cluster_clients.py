@@ -122,6 +122,13 @@ def test_a_cluster_client_uses_shard_channels(cluster: RedisCluster) -> None:
         ]
 
 
+def test_a_cluster_is_opened_by_its_url(node: ServerThread) -> None:
+    client = kvstore.open(node.url.replace("redis://", "redis+cluster://"))
+    assert isinstance(client, RedisCluster)
+    assert client.set("greeting", "hello") and client.get("greeting") == b"hello"
+    client.close()
+
+
 def test_a_cluster_client_of_asyncio_works(node: ServerThread) -> None:
     async def main() -> None:
         client = redis.asyncio.RedisCluster(host="127.0.0.1", port=node.port)
