@@ -339,7 +339,7 @@ PLAYS = {
         b> MGET a a2
         b. SPUBLISH b x
         b> SSUBSCRIBE a1 a2
-        b> ACL WHOAMI
+        b. ACL WHOAMI
         b> EVAL "return redis.call('mget','a1','a2')" 1 a1
         a> ACL DELUSER u
     """,
