@@ -170,6 +170,57 @@ class Store(EngineStore):
 
         return Script(self, script)
 
+    # -- libraries of functions ----------------------------------------------------------------------
+
+    def fcall(self, function: KeyT, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """Call a function of a library as one unit (needs ``lua``). Raises ResponseError on its error."""
+        return self.call("FCALL", function, numkeys, *keys_and_args)
+
+    def fcall_ro(self, function: KeyT, numkeys: int, *keys_and_args: EncodableT) -> Any:
+        """As ``fcall``, for a function that only reads."""
+        return self.call("FCALL_RO", function, numkeys, *keys_and_args)
+
+    def function_load(self, code: str | bytes, replace: bool | None = False) -> bytes:
+        """Add a library of functions, or ``replace`` one; its name. O(1), and what its code does."""
+        words = ["REPLACE"] if replace else []
+        return bytes(self.call("FUNCTION", "LOAD", *words, code))
+
+    def function_delete(self, library: KeyT) -> bool:
+        """Remove a library and its functions. O(n) functions."""
+        return bool(self.call("FUNCTION", "DELETE", library) == b"OK")
+
+    def function_flush(self, mode: str = "SYNC") -> bool:
+        """Remove all libraries. O(n) functions."""
+        return bool(self.call("FUNCTION", "FLUSH", mode) == b"OK")
+
+    def function_list(self, library: KeyT | None = "*", withcode: bool | None = False) -> list[Any]:
+        """The libraries whose names match a pattern, with their functions. O(n) functions."""
+        words = ["WITHCODE"] if withcode else []
+        pattern = "*" if library is None else library
+        return list(self.call("FUNCTION", "LIST", "LIBRARYNAME", pattern, *words))
+
+    def function_dump(self) -> bytes:
+        """All libraries as one payload, for ``function_restore``. O(n) bytes of libraries."""
+        return bytes(self.call("FUNCTION", "DUMP"))
+
+    def function_restore(self, payload: bytes, policy: str | None = "APPEND") -> bool:
+        """Add the libraries of a payload: to what is there (``APPEND``), in the place of those of the same name
+        (``REPLACE``) or of all (``FLUSH``). O(n) bytes of libraries, and what their code does."""
+        words = [] if policy is None else [policy]
+        return bool(self.call("FUNCTION", "RESTORE", payload, *words) == b"OK")
+
+    def function_stats(self) -> dict[bytes, Any]:
+        """How many libraries and functions there are, and the function that runs now, if any. O(1)."""
+        _, running, _, engines = self.call("FUNCTION", "STATS")
+        return {
+            b"running_script": running and _as_dict(running),
+            b"engines": {name: _as_dict(counts) for name, counts in _as_dict(engines).items()},
+        }
+
+    def function_kill(self) -> bytes:
+        """End the function that is running, if it has not written. Raises ResponseError if there is none. O(1)."""
+        return bytes(self.call("FUNCTION", "KILL"))
+
     # -- messages, transactions, clients -------------------------------------------------------------
 
     def publish(self, channel: KeyT, message: EncodableT, **kwargs: Any) -> int:
@@ -272,6 +323,11 @@ _CLASSES: dict[str, type[errors.ResponseError]] = {
     "OOM": errors.OutOfMemoryError,
     "NOSCRIPT": errors.NoScriptError,
 }
+
+
+def _as_dict(words: list[Any]) -> dict[bytes, Any]:
+    """Names and values that follow one another, as a dict."""
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _as_exception(text: str) -> errors.ResponseError:

@@ -21,6 +21,7 @@ GROUPS = [
     core.GeoCommands,
     core.StreamCommands,
     core.HashCommands,
+    core.FunctionCommands,
 ]
 # Why a method of these groups has no typed twin.
 MISSING = {

@@ -114,12 +114,16 @@ class _Confined:
 
 # Methods that may grow the data: those of the commands that Redis refuses when memory is short.
 GROWING = frozenset(
-    """append bitfield bitop blmove brpoplpush copy decr decrby geoadd georadius georadiusbymember
-    geosearchstore getset hexpire hexpireat hincrby hincrbyfloat hmset hpexpire hpexpireat hset hsetex
-    hsetnx incr incrby incrbyfloat increx linsert lmove lpush lpushx lset mset msetex msetnx psetex restore
-    rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx setrange sinterstore sort sunionstore xadd
-    xgroup_create xgroup_createconsumer xsetid zadd zdiffstore zincrby zinterstore zrangestore zunionstore""".split()
+    """append bitfield bitop blmove brpoplpush copy decr decrby function_load function_restore geoadd
+    georadius georadiusbymember geosearchstore getset hexpire hexpireat hincrby hincrbyfloat hmset
+    hpexpire hpexpireat hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lpush lpushx lset
+    mset msetex msetnx psetex restore rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx
+    setrange sinterstore sort sunionstore xadd xgroup_create xgroup_createconsumer xsetid zadd zdiffstore
+    zincrby zinterstore zrangestore zunionstore""".split()
 )
+
+# Methods whose results are never decoded.
+PAYLOADS = frozenset({"dump", "function_dump"})
 
 
 def _making_room(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,7 +145,9 @@ _DECODING: dict[type, type] = {}
 def _limited(cls: type[Store]) -> type[Store]:
     """The variant of a Store class whose growing methods make room first."""
     if cls not in _LIMITED:
-        methods: dict[str, Any] = {name: _making_room(getattr(cls, name)) for name in GROWING}
+        # Libraries of functions need the command layer, so that the engine's own class has no methods for them.
+        has = [name for name in GROWING if hasattr(cls, name)]
+        methods: dict[str, Any] = {name: _making_room(getattr(cls, name)) for name in has}
         _LIMITED[cls] = type(
             cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__, **methods}
         )
@@ -179,7 +185,7 @@ def decode(value: Any) -> Any:
 class _Decoding:
     """Mixed in before a Store class: public methods are those of ``_raw``, their results decoded.
 
-    Methods named in ``DECODE_THEMSELVES`` run on this object, as they build on its public methods.
+    Payloads stay bytes, as they are no text. Methods named in ``DECODE_THEMSELVES`` run on this object, as they build on its public methods.
     """
 
     decode_responses = True
@@ -208,6 +214,14 @@ def decoding_view(raw: Store) -> Any:
 
 
 def _decoded(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    if name in PAYLOADS:
+
+        @functools.wraps(method)
+        def raw_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self._raw, name)(*args, **kwargs)
+
+        return raw_call
+
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return decode(getattr(self._raw, name)(*args, **kwargs))
