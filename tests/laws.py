@@ -193,6 +193,7 @@ class Lawful:
         effects = recorder.take()
         self.replica.apply(effects)
         assert digest(self.replica.ctx) == after, f"{argv}: its effects {effects} do not repeat it"
+        assert self.replica.ctx.libraries == ctx.libraries, f"{argv}: {effects} give other libraries"
         self.check()
         return reply
 

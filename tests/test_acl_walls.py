@@ -20,7 +20,7 @@ from tests.seeds import new_seed
 # Commands that touch data without naming keys, which have to be taken away by name.
 NAMELESS = ["-@dangerous", "-scan", "-randomkey", "-@pubsub"]
 # Requests that name no key and so may be answered: scripts without keys, whose calls are checked one by one.
-MAY_ANSWER = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"SCRIPT"}
+MAY_ANSWER = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO", b"SCRIPT"}
 
 
 def session_of(hub: Hub, user: str) -> Session:
@@ -150,7 +150,19 @@ RULES = [
     ["+@write", "+multi", "+exec", "+eval", "~*", "(+@read ~a* %R~c*)"],
     ["+@fast", "+@transaction", "%W~*", "%R~k*"],
 ]
-FAMILIES = ("bitmaps", "generic", "geo", "hashes", "lists", "sets", "sort", "strings", "tx", "zsets")
+FAMILIES = (
+    "bitmaps",
+    "functions",
+    "generic",
+    "geo",
+    "hashes",
+    "lists",
+    "sets",
+    "sort",
+    "strings",
+    "tx",
+    "zsets",
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

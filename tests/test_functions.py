@@ -121,6 +121,7 @@ METADATA: list[Words] = [
             ("#!lua name=x\r\n",),
         ),
         *(
+            ("x\0y", "x"),
             ("#!lua name=x\0\n",),
             ('#!lua name="x"y\n',),
             ("#!\tlua name=x\n",),
@@ -344,6 +345,7 @@ COMMANDS: dict[str, list[Words]] = {
             ("FUNCTION",),
             ("FUNCTION", "NOPE"),
             ("FUNCTION", "LIST", "x"),
+            ("FUNCTION", "LIST", "x\0y"),
             ("FUNCTION", "LIST", "LIBRARYNAME"),
         ),
         *(

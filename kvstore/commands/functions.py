@@ -56,6 +56,11 @@ def fcall_ro(session: Session, argv: Argv) -> Any:
     return _call(session, argv, True)
 
 
+def _shown(word: bytes) -> str:
+    """As it stands in an error: a C string ends at its NUL."""
+    return word.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
 # -- libraries -----------------------------------------------------------------------------------------
 
 container = family.container("FUNCTION", since="7.0.0")
@@ -74,7 +79,7 @@ def function_load(session: Session, argv: Argv) -> bytes:
     """Add a library of functions; its name. O(1), and what its code does."""
     for word in argv[2:-1]:
         if word.upper() != b"REPLACE":
-            raise err(f"Unknown option given: {word.decode('utf-8', 'surrogateescape')}")
+            raise err(f"Unknown option given: {_shown(word)}")
     source = argv[-1]
     name, replaced = session.hub.scripting.libraries.load(source, replace=len(argv) > 3)
     _changed(session, (b"FUNCTION", b"LOAD", *((b"REPLACE",) if replaced else ()), source))
@@ -102,8 +107,9 @@ def function_flush(session: Session, argv: Argv) -> bool:
 
 
 def _wrong_count(argv: Argv) -> Exception:
-    word = argv[1][:128].decode("utf-8", "surrogateescape")
-    return err(f"unknown subcommand or wrong number of arguments for '{word}'. Try FUNCTION HELP.")
+    return err(
+        f"unknown subcommand or wrong number of arguments for '{_shown(argv[1][:128])}'. Try FUNCTION HELP."
+    )
 
 
 @family.command("FUNCTION DUMP", 2, "noscript", kind=BULK, since="7.0.0")
@@ -146,7 +152,7 @@ def function_list(session: Session, argv: Argv) -> list[dict[bytes, Any]]:
             if pattern is None:
                 raise err("library name argument was not given")
         else:
-            raise err(f"Unknown argument {word.decode('utf-8', 'surrogateescape')}")
+            raise err(f"Unknown argument {_shown(word)}")
     found = session.hub.scripting.libraries.all()
     if pattern is not None:
         matches = compile_glob(pattern, nocase=True)

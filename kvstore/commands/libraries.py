@@ -78,7 +78,7 @@ def parse_metadata(source: bytes) -> tuple[bytes, bytes]:
 
 
 def _text(word: bytes) -> str:
-    return word.decode("utf-8", "surrogateescape")
+    return word.partition(b"\0")[0].decode("utf-8", "surrogateescape")  # a C string ends at its NUL
 
 
 class Libraries:

@@ -45,6 +45,7 @@ and compares everything that arrived, on every connection.
 differ: ``(argv, ours, theirs) -> bool``, for messages whose order is not defined.
 ``references``: the servers to compare with; leave redis out where 7.0 works differently altogether.
 ``databases``: how many databases the state comparison reads after each sequence.
+``prologue``: steps before each sequence, for what FLUSHALL leaves.
 
 Nothing here may read a clock or any randomness but ``rng``: a seed is the whole sequence.
 """
@@ -55,6 +56,7 @@ import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +91,7 @@ __all__ = [
     "Known",
     "Rng",
     "Step",
+    "Strategy",
     "command",
     "counted",
     "families",
@@ -406,6 +409,7 @@ class Grammar:
     references: tuple[str, ...] = ("valkey", "redis")
     arrivals: Callable[[tuple[bytes, ...], list[bytes], list[bytes]], bool] | None = None
     common: Sequence[Command | Macro] = COMMON
+    prologue: Sequence[Step] = ()
 
     def group(self, rng: Rng, servers: frozenset[str] = frozenset()) -> Group:
         """The next steps; none that one of the named servers cannot run."""
@@ -439,8 +443,9 @@ def _comparisons(grammar: Grammar) -> dict[bytes, Comparison]:
 
 
 def families() -> list[str]:
-    """The names of all families that have a grammar."""
-    return sorted(path.stem.removeprefix("grammar_") for path in Path(__file__).parent.glob("grammar_*.py"))
+    """The names of all families that have a grammar and can be run here."""
+    names = sorted(path.stem.removeprefix("grammar_") for path in Path(__file__).parent.glob("grammar_*.py"))
+    return [name for name in names if name != "functions" or find_spec("lupa")]
 
 
 def load(family: str) -> Grammar:

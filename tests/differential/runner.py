@@ -174,7 +174,7 @@ class _Run:
         for server in (pair.ours, pair.theirs):
             with server.client(timeout=REPLY_SECONDS) as client:
                 client.call("FLUSHALL")
-                client.pipeline(*(step.argv for step in PROLOGUE))
+                client.pipeline(*(step.argv for step in (*pair.grammar.prologue, *PROLOGUE)))
             self.sides.append(_Side(server, connections, pair.resp))
         self.queued: list[list[tuple[bytes, ...]]] = [[] for _ in range(connections)]
         self.blocked = [False] * connections
