@@ -621,3 +621,11 @@ def test_changes_are_logged_as_what_servers_read_and_count() -> None:
         assert store.dirty == before + 1
         effects.found.clear()
     assert isinstance(store, EngineStore)
+
+
+def test_what_a_function_writes_is_logged_whatever_it_asks_for() -> None:
+    store, effects = Store(), Effects()
+    store.call("FUNCTION", "LOAD", function("redis.set_repl(redis.REPL_NONE) return redis.call('incr', 'k')"))
+    store.ctx.listen(effects)
+    assert store.fcall("f", 0) == 1
+    assert effects.found == [(b"INCRBY", b"k", b"1")]

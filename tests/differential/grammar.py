@@ -56,7 +56,6 @@ import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -443,9 +442,8 @@ def _comparisons(grammar: Grammar) -> dict[bytes, Comparison]:
 
 
 def families() -> list[str]:
-    """The names of all families that have a grammar and can be run here."""
-    names = sorted(path.stem.removeprefix("grammar_") for path in Path(__file__).parent.glob("grammar_*.py"))
-    return [name for name in names if name != "functions" or find_spec("lupa")]
+    """The names of all families that have a grammar."""
+    return sorted(path.stem.removeprefix("grammar_") for path in Path(__file__).parent.glob("grammar_*.py"))
 
 
 def load(family: str) -> Grammar:
