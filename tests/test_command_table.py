@@ -28,11 +28,16 @@ PLAYS = {
         a> COMMAND GETKEYS eval return 0 a b c
         a> COMMAND GETKEYS eval return x a b c
         a> COMMAND GETKEYS eval return -1 a b c
+        a> COMMAND GETKEYS eval return 01 a b c
+        a> COMMAND GETKEYS fcall f +2x a b c
+        a> COMMAND GETKEYS fcall f 4294967297 a b c
+        a> COMMAND GETKEYS fcall_ro f 2 a b c
         a> COMMAND GETKEYS zunionstore d 2 a b
         a> COMMAND GETKEYS zunionstore d 3 a b
         a> COMMAND GETKEYS zunionstore d 0 a b
         a> COMMAND GETKEYS zunionstore d x a b
         a> COMMAND GETKEYS zinter 2 a b
+        a> COMMAND GETKEYS zinter 1.5 a b
         a> COMMAND GETKEYS lmpop 2 a b LEFT
         a> COMMAND GETKEYS blmpop 0 2 a b LEFT
         a> COMMAND GETKEYS sintercard 1 a
@@ -53,6 +58,9 @@ PLAYS = {
         a> COMMAND GETKEYS copy a b REPLACE
     """,
     "what is done to keys": """
+        a> COMMAND GETKEYSANDFLAGS eval return 01 a
+        a> COMMAND GETKEYSANDFLAGS fcall f 1 a
+        a> COMMAND GETKEYSANDFLAGS zunionstore d 1x a
         a> COMMAND GETKEYSANDFLAGS set a b
         a> COMMAND GETKEYSANDFLAGS set a b GET
         a> COMMAND GETKEYSANDFLAGS set a b EX 10 get

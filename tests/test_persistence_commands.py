@@ -77,12 +77,23 @@ def test_files_go_as_on_a_real_server(kvstore_server: Server, valkey_server: Ser
 
 # -- when data cannot be kept ------------------------------------------------------------------------------
 
+LIBRARY = """#!lua name=lib
+redis.register_function('w', function(keys, args) return redis.call(unpack(args)) end)
+redis.register_function{function_name='r', flags={'no-writes'}, callback=function(keys, args)
+return redis.call(unpack(args)) end}"""
 # Run, in order, after a snapshot has failed where there are save points.
 REFUSED = [
     *(("SET", "a", "1"), ("SET", "a"), ("GET", "a"), ("PING",), ("PING", "x"), ("DEL", "no"), ("NOPE",)),
     ("EVAL", 'return redis.call("set", "a", "1")', "0"),
     ("EVAL", 'return redis.pcall("set", "a", "1")', "0"),
     *(("EVAL", "return 1", "0"), ("EVAL", "#!lua\nreturn 1", "0")),
+    ("EVAL", 'return {redis.call("ping"), redis.pcall("get", "a")}', "0"),
+    *(
+        ("FCALL", "w", "0", "get", "a"),
+        ("FCALL", "r", "0", "get", "a"),
+        ("FCALL_RO", "r", "0", "set", "a", "1"),
+    ),
+    *(("FUNCTION", "LOAD", "REPLACE", LIBRARY), ("FUNCTION", "DELETE", "lib"), ("FUNCTION", "DUMP", "x")),
     ("EVAL", "#!lua flags=no-writes\nreturn 1", "0"),
     *(("EVAL_RO", "return 1", "0"), ("PUBLISH", "a", "b"), ("FLUSHALL",), ("EXPIRE", "a", "-1")),
     *(("SUBSCRIBE", "a"), ("PING",), ("UNSUBSCRIBE", "a")),
@@ -104,6 +115,7 @@ def _without_a_place(kind: str) -> tuple[list[bytes], str]:
     with servers.running(kind, options=options) as server, server.client() as client:
         gone = server.directory / "gone"
         gone.mkdir()
+        assert client.call("FUNCTION", "LOAD", LIBRARY) == b"$3\r\nlib\r\n"
         assert client.call("CONFIG", "SET", "dir", str(server.directory / "no")).startswith(b"-ERR")
         assert client.call("CONFIG", "SET", "dir", str(gone)) == b"+OK\r\n"
         shutil.rmtree(gone)

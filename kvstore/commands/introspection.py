@@ -8,6 +8,7 @@ Must not know: what commands do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from kvstore.commands.kinds import INT, TREE
 from kvstore.commands.registry import COMMANDS, UNKNOWN_PLACE, Argv, Command, Family, KeySpec
 from kvstore.errors import err
 from kvstore.glob import compile_glob
-from kvstore.numbers import parse_int
+from kvstore.numbers import INT64_MAX, INT64_MIN, parse_int
 from kvstore.resp import RespSet, Status
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kvstore.commands.session import Session
     from kvstore.commands.syntax import Argument
 
+_DIGITS = re.compile(rb"[ \t\n\v\f\r]*([+-]?\d+)")
 # Flags and categories in the order in which they are told.
 _FLAGS = [
     "write",
@@ -256,7 +258,7 @@ def find_keys(command: Command, argv: Argv) -> list[tuple[int, str]] | None:
             continue
         indexes = _keys_of_spec(spec, argv)
         if indexes is None:
-            return None
+            return _keys_by_bad_count(command, argv)
         flags = _flags_in_use(command, argv) or spec.flags
         found += [(at, flags) for at in indexes]
     return found
@@ -306,6 +308,26 @@ def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
         return None
     last = first_key + (numkeys - 1) * step
     return range(first_key, last + 1, step) if last < count else None
+
+
+def _keys_by_bad_count(command: Command, argv: Argv) -> list[tuple[int, str]] | None:
+    """Where the count of keys is none, servers read it as C's atoi does, and know the keys but not what for.
+
+    The command will refuse it, but whoever may not touch the keys is told that first.
+    """
+    found: list[tuple[int, str]] = []
+    for spec in command.keys:
+        if spec.find[0] == "keynum" and isinstance(spec.begin, int) and spec.begin < len(argv):
+            digits = _DIGITS.match(argv[spec.begin], 0, 4000)  # int() takes no more
+            value = max(min(int(digits[1]), INT64_MAX), INT64_MIN) if digits else 0
+            numkeys = (value + (1 << 31)) % (1 << 32) - (1 << 31)
+            if 0 < numkeys < len(argv) - spec.begin:
+                found = [(spec.begin + 1 + at, "") for at in range(numkeys)]
+    if not found:
+        return None
+    return found + [
+        (at, "") for spec in command.keys if spec.find[0] == "range" for at in _keys_of_spec(spec, argv) or ()
+    ]
 
 
 def _keyword_index(begin: tuple[str, int], argv: Argv) -> int | None:
