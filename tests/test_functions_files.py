@@ -146,39 +146,3 @@ def test_others_are_told_which_function_runs_and_may_kill_it() -> None:
         with servers.running(kind, options={"busy-reply-threshold": "50"}) as server:
             found.append([while_busy(server, *case) for case in cases])
     assert found[0] == found[1] == found[2]
-
-
-def test_stats_tell_of_the_function_that_runs() -> None:
-    with servers.running("kvstore", options={"busy-reply-threshold": "50"}) as server:
-        stats, _, _ = while_busy(
-            server, ("FCALL", "ENDLESS", "1", "k"), [("FUNCTION", "STATS"), ("FUNCTION", "KILL")]
-        )
-    words = stats.split(b"\r\n")
-    assert words[4:21] == (
-        b"$4 name $7 endless $7 command *4 $5 FCALL $7 ENDLESS $1 1 $1 k $11 duration_ms".split()
-    )
-
-
-def test_a_user_needs_the_keys_that_a_call_names_and_those_that_the_function_uses() -> None:
-    found = []
-    for kind in ("kvstore", "valkey"):
-        with servers.running(kind) as server, server.client() as client:
-            client.call(
-                "FUNCTION",
-                "LOAD",
-                library(
-                    "redis.register_function('get', function(keys, args) return redis.call('get', args[1]) end)"
-                ),
-            )
-            client.call("ACL", "SETUSER", "u", "on", "nopass", "+@all", "-function|load", "~mine*")
-            client.call("AUTH", "u", "x")
-            found.append(
-                [
-                    client.call(*words)
-                    for words in (
-                        *(("FCALL", "get", "1", "mine", "mine"), ("FCALL", "get", "1", "other", "mine")),
-                        *(("FCALL", "get", "0", "other"), ("FUNCTION", "LOAD", SAME), ("FUNCTION", "LIST")),
-                    )
-                ]
-            )
-    assert found[0] == found[1]
