@@ -14,7 +14,7 @@ from tests.differential.grammar import PROLOGUE, Grammar
 from tests.rawclient import RawClient, parse
 from tests.servers import Server
 
-FAMILIES = ("generic", "strings", "lists", "sets", "hashes", "zsets", "geo", "sort", "bitmaps")
+FAMILIES = ("generic", "strings", "lists", "sets", "hashes", "zsets", "geo", "sort", "bitmaps", "functions")
 RANDOM = {b"SPOP", b"RANDOMKEY"}
 STEPS = 60
 
@@ -27,7 +27,7 @@ class Side:
         for name, value in {**grammar.config, "notify-keyspace-events": "KEA"}.items():
             assert self.client.call("CONFIG", "SET", name, value) == b"+OK\r\n"
         self.client.call("FLUSHALL")
-        for step in PROLOGUE:
+        for step in (*grammar.prologue, *PROLOGUE):
             self.client.call(*step.argv)
         self.listener.call("PSUBSCRIBE", "__keyevent@*")
 
