@@ -69,7 +69,7 @@ def comparable(name: str, result: Any) -> Any:
     if isinstance(result, bytes):
         return bytes(result)  # a status is a kind of bytes here
     if isinstance(result, tuple):
-        return re.sub("Function [fgh] already", "Function … already", repr(result))
+        return re.sub(r"(Function|Library) \w+ already", r"\1 … already", repr(result))
     if name != "function_list":
         return result
     for each in result:
