@@ -52,10 +52,10 @@ WRITING = frozenset(
     decrby delete delex delifeq expire expireat flushall flushdb function_delete function_flush
     function_load function_restore geoadd georadius georadiusbymember geosearchstore getdel getex getset
     hdel hexpire hexpireat hgetdel hgetex hincrby hincrbyfloat hmset hpersist hpexpire hpexpireat hset
-    hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lmpop lpop lpush lpushx lrem lset ltrim
-    move mset msetex msetnx persist pexpire pexpireat psetex rename renamenx restore rpop rpoplpush rpush
-    rpushx sadd sdiffstore set setbit setex setnx setrange sinterstore smove sort spop srem sunionstore
-    swapdb unlink xack xadd xautoclaim xclaim xdel xgroup_create xgroup_createconsumer xgroup_delconsumer
+    hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lmpop lpop lpush lpushx lrem lset ltrim move
+    mset msetex msetnx persist pexpire pexpireat psetex rename renamenx restore rpop rpoplpush rpush rpushx
+    sadd sdiffstore set setbit setex setnx setrange sinterstore smove sort spop srem sunionstore swapdb
+    unlink xack xadd xautoclaim xclaim xdel xgroup_create xgroup_createconsumer xgroup_delconsumer
     xgroup_destroy xgroup_setid xreadgroup xsetid xtrim zadd zdiffstore zincrby zinterstore zmpop zpopmax
     zpopmin zrangestore zrem zremrangebylex zremrangebyrank zremrangebyscore zunionstore""".split()
 )
