@@ -8,57 +8,19 @@ pytest's cache keeps it. The newest version is what the environment has; ``--hea
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.installs import INSTALL_SECONDS, python_packages
 from tests.servers import ROOT
 
 OLDEST = ["redis==5.0.0"]
 BETWEEN = ["redis==5.2.1", "redis==6.0.0", "redis==6.4.0", "redis==7.1.0"]
 OTHERS = ["valkey==6.*"]
 BEHAVIOURS = ["tests/test_fake_clients.py", "tests/test_fake_pubsub.py", "tests/test_fake_async.py"]
-INSTALL_SECONDS, RUN_SECONDS = 120, 300
-
-
-def installed(wanted: str, config: pytest.Config) -> Path:
-    """The directory that holds this version; skip where it cannot be had, which under CI is a failure."""
-    assert config.cache is not None
-    kept = config.cache.mkdir("libraries") / f"{wanted.replace('*', 'x')}-python{sys.version_info[1]}"
-    if kept.is_dir():
-        return kept
-    fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        "--target",
-        str(fresh),
-    ]
-    try:
-        done = subprocess.run(
-            [*command, wanted], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-        )
-        said, failed = done.stderr, done.returncode != 0
-    except subprocess.TimeoutExpired:
-        said, failed = f"not done in {INSTALL_SECONDS} s", True
-    if failed:
-        shutil.rmtree(fresh, ignore_errors=True)
-        reason = f"pip could not install {wanted}: {said.strip()[-300:]}"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}, and CI must not run without it")
-        pytest.skip(reason)
-    try:
-        fresh.rename(kept)
-    except OSError:  # another process was faster
-        shutil.rmtree(fresh, ignore_errors=True)
-    return kept
+RUN_SECONDS = 300
 
 
 @pytest.mark.timeout(INSTALL_SECONDS + RUN_SECONDS + 30)
@@ -68,7 +30,7 @@ def test_fake_clients_behave_with_other_versions(
 ) -> None:
     if wanted in BETWEEN and not heavy:
         pytest.skip("--heavy runs the versions between the oldest and the newest")
-    directory = installed(wanted, pytestconfig)
+    directory = python_packages(wanted, pytestconfig)
     library = wanted.split("=")[0]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {
