@@ -18,6 +18,7 @@ PRESS = "tests.apps.jobs.dramatiq_press"
 
 def test_every_message_is_processed_once_and_its_result_comes_back(server: Server, tmp_path: Path) -> None:
     app = Application(tmp_path, server, server.tcp_url)
+    app.env["dramatiq_worker_timeout"] = "100"  # a stop waits for it, which is a second otherwise
     with app.worker("dramatiq", PRESS, "--processes", "2", "--threads", "4") as worker:
         assert app.client(PRESS) == {
             "squares": SQUARES,
