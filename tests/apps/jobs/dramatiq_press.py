@@ -14,6 +14,11 @@ from dramatiq.results import ResultFailure, Results
 from dramatiq.results.backends import RedisBackend
 
 from tests.apps.jobs import effects
+from tests.servers import die_with_parent
+
+# Dramatiq's processes would outlive the one that made them when that is killed.
+if (hook := die_with_parent()) is not None:
+    hook()
 
 broker = RedisBroker(url=os.environ["REDIS_URL"])
 broker.add_middleware(Results(backend=RedisBackend(client=broker.client), store_results=True))
