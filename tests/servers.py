@@ -224,6 +224,23 @@ def _wait_ready(server: Server) -> None:
     raise ServerError(f"{server.kind} did not answer in {START_SECONDS} s:\n{server.log()}")
 
 
+def start_node(kind: str, **options: str) -> Server:
+    """Start a node of a cluster, which has all slots; on TCP, as clients of clusters want it."""
+    server = start(
+        kind,
+        tcp=True,
+        options={"cluster-enabled": "yes", "cluster-port": str(free_port()), **options},
+    )
+    if kind != "kvstore":
+        with server.client() as client:
+            client.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            deadline = time.monotonic() + START_SECONDS
+            while b"cluster_state:ok" not in client.call("CLUSTER", "INFO"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    return server
+
+
 @contextlib.contextmanager
 def running(kind: str, *, tcp: bool = False, options: dict[str, str] | None = None) -> Iterator[Server]:
     """A server for the time of a ``with`` block; its log is printed when the block fails."""

@@ -4,7 +4,6 @@ nodes and ports differ, and are compared as such."""
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +16,6 @@ from tests.servers import Server
 NodeOf = Callable[[str], Server]
 # The versions that ours keeps beside each real server.
 COMPAT = {"redis": "7.0", "valkey": "8.0"}
-_START_SECONDS = 30.0
 
 # ``<me>`` is the node's id.
 PLAYS = {
@@ -394,22 +392,6 @@ _OLDER = {
 }
 
 
-def _start(kind: str, **options: str) -> Server:
-    server = servers.start(
-        kind,
-        tcp=True,
-        options={"cluster-enabled": "yes", "cluster-port": str(servers.free_port()), **options},
-    )
-    if kind != "kvstore":
-        with server.client() as client:
-            client.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            deadline = time.monotonic() + _START_SECONDS
-            while b"cluster_state:ok" not in client.call("CLUSTER", "INFO"):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-    return server
-
-
 @pytest.fixture(scope="module")
 def node_of() -> Iterator[NodeOf]:
     """A node of a cluster, by kind: redis, valkey, or the version that ours keeps."""
@@ -420,7 +402,11 @@ def node_of() -> Iterator[NodeOf]:
             if not servers.available(name) and name[0].isalpha():
                 pytest.skip(f"{name}-server is not installed")
             ours = not name[0].isalpha()
-            started[name] = _start("kvstore", **{"compat-version": name}) if ours else _start(name)
+            started[name] = (
+                servers.start_node("kvstore", **{"compat-version": name})
+                if ours
+                else servers.start_node(name)
+            )
         return started[name]
 
     yield node

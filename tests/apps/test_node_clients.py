@@ -1,13 +1,17 @@
-"""ioredis and node-redis at a program's day: every step of it asks for what real servers reply."""
+"""ioredis and node-redis at a program's day, and as clients of a cluster: every step asks for what real servers reply."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.apps.nodejs import NODE, environment
 from tests.apps.programs import run
+from tests.conftest import require
 from tests.installs import INSTALL_SECONDS
 from tests.servers import Server
 
@@ -35,3 +39,20 @@ def test_a_day_with_node_redis(
     env = environment(pytestconfig, server, tcp=transport == "tcp") | {"PROTOCOL": str(protocol)}
     passed = run("node", str(NODE / "node_redis_day.js"), env=env).splitlines()
     assert passed == steps("node_redis_day.js") and len(passed) == 10
+
+
+@pytest.fixture(params=["redis", "kvstore"])
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A node of a cluster; a real one tells the address only if it is told itself."""
+    kind = str(request.param)
+    require(kind)
+    server = servers.start_node(kind, **{"dir": str(tmp_path), "cluster-announce-ip": "127.0.0.1"})
+    yield server
+    server.remove()
+
+
+@pytest.mark.parametrize("client", ["ioredis", "node-redis"])
+def test_a_day_in_a_cluster_of_one_node(node: Server, pytestconfig: pytest.Config, client: str) -> None:
+    env = environment(pytestconfig, node, tcp=True) | {"CLIENT": client}
+    passed = run("node", str(NODE / "cluster_day.js"), env=env).splitlines()
+    assert passed == steps("cluster_day.js") and len(passed) == 4
