@@ -53,11 +53,12 @@ WRITING = frozenset(
     function_load function_restore geoadd georadius georadiusbymember geosearchstore getdel getex getset
     hdel hexpire hexpireat hgetdel hgetex hincrby hincrbyfloat hmset hpersist hpexpire hpexpireat hset
     hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lmpop lpop lpush lpushx lrem lset ltrim move
-    mset msetex msetnx persist pexpire pexpireat psetex rename renamenx restore rpop rpoplpush rpush rpushx
-    sadd sdiffstore set setbit setex setnx setrange sinterstore smove sort spop srem sunionstore swapdb
-    unlink xack xadd xautoclaim xclaim xdel xgroup_create xgroup_createconsumer xgroup_delconsumer
-    xgroup_destroy xgroup_setid xreadgroup xsetid xtrim zadd zdiffstore zincrby zinterstore zmpop zpopmax
-    zpopmin zrangestore zrem zremrangebylex zremrangebyrank zremrangebyscore zunionstore""".split()
+    mset msetex msetnx persist pexpire pexpireat pfadd pfcount pfmerge psetex rename renamenx restore rpop
+    rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx setrange sinterstore smove sort spop srem
+    sunionstore swapdb unlink xack xadd xautoclaim xclaim xdel xgroup_create xgroup_createconsumer
+    xgroup_delconsumer xgroup_destroy xgroup_setid xreadgroup xsetid xtrim zadd zdiffstore zincrby
+    zinterstore zmpop zpopmax zpopmin zrangestore zrem zremrangebylex zremrangebyrank zremrangebyscore
+    zunionstore""".split()
 )
 
 _data_slot: Any = Keyspace.__dict__["_data"]

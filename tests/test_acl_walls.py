@@ -156,6 +156,7 @@ FAMILIES = (
     "generic",
     "geo",
     "hashes",
+    "hyperloglog",
     "lists",
     "sets",
     "sort",

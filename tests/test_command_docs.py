@@ -265,7 +265,18 @@ def in_a_row(arguments: tuple[Argument, ...]) -> list[list[str]]:
     return [list(chain.from_iterable(row)) for row in rows]
 
 
-GROUPS_OF_DATA = {"string", "hash", "list", "set", "sorted_set", "generic", "stream", "geo", "bitmap"}
+GROUPS_OF_DATA = {
+    "string",
+    "hash",
+    "list",
+    "set",
+    "sorted_set",
+    "generic",
+    "stream",
+    "geo",
+    "bitmap",
+    "hyperloglog",
+}
 OF_DATA = [each for each in PLAIN if each.group in GROUPS_OF_DATA]
 
 

@@ -14,7 +14,21 @@ from tests.differential.grammar import PROLOGUE, Grammar
 from tests.rawclient import RawClient, parse
 from tests.servers import Server
 
-FAMILIES = ("generic", "strings", "lists", "sets", "hashes", "zsets", "geo", "sort", "bitmaps", "functions")
+FAMILIES = (
+    *(
+        "generic",
+        "strings",
+        "lists",
+        "sets",
+        "hashes",
+        "zsets",
+        "geo",
+        "sort",
+        "bitmaps",
+        "hyperloglog",
+        "functions",
+    ),
+)
 RANDOM = {b"SPOP", b"RANDOMKEY"}
 STEPS = 60
 

@@ -157,6 +157,13 @@ CALLS: dict[str, Callable[[Rng], Call]] = {
         (key(r), r.choice(("u8", "i5", "u64")), r.choice((0, "#1", 13, -1))),
         r.choice(({}, {"items": [("u3", 2), ("i64", "#0")]})),
     ),
+    "pfadd": lambda r: (
+        "pfadd",
+        (key(r), *(r.choice(("a", "b", 1, 2.5, b"x")) for _ in range(r.randrange(4)))),
+        {},
+    ),
+    "pfcount": lambda r: ("pfcount", keys(r), {}),
+    "pfmerge": lambda r: ("pfmerge", (key(r), *r.choice((keys(r), ()))), {}),
     "rpush": lambda r: ("rpush", (key(r), *members(r)), {}),
     "lpush": lambda r: ("lpush", (key(r), *members(r)), {}),
     "lpop": lambda r: ("lpop", (key(r),), r.choice(({}, {"count": 2}))),

@@ -29,6 +29,7 @@ _LIMITS: Final = (
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
     "list-max-listpack-size",
+    "hll-sparse-max-bytes",
     "stream-node-max-bytes",
     "stream-node-max-entries",
 )

@@ -266,6 +266,11 @@ BITPOS key bit:integer [start:integer [end:integer [BYTE | BIT]@7.0.0]]
 GETBIT key offset
 SETBIT key offset value:integer
 
+PFADD key [element [element ...]]
+PFCOUNT key [key ...]
+PFDEBUG subcommand key
+PFMERGE destkey:key [sourcekey:key [sourcekey:key ...]]
+
 GEOADD key [NX | XX]@6.2.0 [CH]@6.2.0 longitude:double latitude:double member
     [longitude:double latitude:double member ...]
 GEODIST key member1 member2 [M | KM | FT | MI]

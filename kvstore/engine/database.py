@@ -8,6 +8,7 @@ from kvstore.engine.expiry_commands import Deadlines
 from kvstore.engine.generic import Generic
 from kvstore.engine.geo import Geo
 from kvstore.engine.hash_expiry import HashExpiry
+from kvstore.engine.hyperloglog import HyperLogLogs
 from kvstore.engine.lists import Lists
 from kvstore.engine.newer_strings import NewerStrings
 from kvstore.engine.scan_iterators import ScanIterators
@@ -25,6 +26,7 @@ class Database(
     Sets,
     HashExpiry,
     Geo,
+    HyperLogLogs,
     StreamInfo,
     Serial,
     Sorting,

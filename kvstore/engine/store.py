@@ -117,9 +117,9 @@ GROWING = frozenset(
     """append bitfield bitop blmove brpoplpush copy decr decrby function_load function_restore geoadd
     georadius georadiusbymember geosearchstore getset hexpire hexpireat hincrby hincrbyfloat hmset hpexpire
     hpexpireat hset hsetex hsetnx incr incrby incrbyfloat increx linsert lmove lpush lpushx lset mset msetex
-    msetnx psetex restore rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx setrange sinterstore
-    sort sunionstore xadd xgroup_create xgroup_createconsumer xsetid zadd zdiffstore zincrby zinterstore
-    zrangestore zunionstore""".split()
+    msetnx pfadd pfmerge psetex restore rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx
+    setrange sinterstore sort sunionstore xadd xgroup_create xgroup_createconsumer xsetid zadd zdiffstore
+    zincrby zinterstore zrangestore zunionstore""".split()
 )
 
 # Methods whose results are never decoded.

@@ -364,7 +364,7 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "OBJECT ENCODING of sorted sets",
         ),
         _used("zset-max-listpack-value zset-max-ziplist-value", _SIZE, 64, "OBJECT ENCODING of sorted sets"),
-        _later("hll-sparse-max-bytes", _SIZE, 3000, "the HyperLogLog"),
+        _used("hll-sparse-max-bytes", _SIZE, 3000, "bytes of a HyperLogLog from which on it is dense"),
         _used("stream-node-max-bytes", _SIZE, 4096, "what XTRIM and XADD drop with ~"),
         _used("stream-node-max-entries", _LONG, 100, "what XTRIM and XADD drop with ~"),
     ),
