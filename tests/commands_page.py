@@ -77,7 +77,6 @@ REMARKS = {
 
 # What real servers have and kvstore has not: (what, names, why).
 MISSING = (
-    ("HyperLogLog", ("pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"), "planned"),
     ("Replication", ("psync", "replconf", "sync"), "a store is always a master without replicas"),
     (
         "Valkey's own",

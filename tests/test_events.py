@@ -14,21 +14,7 @@ from tests.differential.grammar import PROLOGUE, Grammar
 from tests.rawclient import RawClient, parse
 from tests.servers import Server
 
-FAMILIES = (
-    *(
-        "generic",
-        "strings",
-        "lists",
-        "sets",
-        "hashes",
-        "zsets",
-        "geo",
-        "sort",
-        "bitmaps",
-        "hyperloglog",
-        "functions",
-    ),
-)
+FAMILIES = "generic strings lists sets hashes zsets geo sort bitmaps hyperloglog functions".split()
 RANDOM = {b"SPOP", b"RANDOMKEY"}
 STEPS = 60
 

@@ -375,8 +375,8 @@ def test_users_may_do_what_a_real_server_lets_them(
         "PFCOUNT k j",
         "PFMERGE d k",
         "PFMERGE d k j",
-        "PFMERGE k",
-        "PFMERGE d",
+        "PFMERGE k k",
+        "PFMERGE d d",
     )
     lines += ("PFDEBUG ENCODING k", "PFDEBUG ENCODING d", "PFDEBUG BAD k", "PFSELFTEST")
 
@@ -393,3 +393,24 @@ def test_users_may_do_what_a_real_server_lets_them(
 
     for line, mine, other in zip(lines, answers(kvstore_server), answers(valkey_server), strict=True):
         assert mine == other, line
+
+
+def test_a_key_alone_is_merged_by_those_who_may_change_it(
+    kvstore_server: Server, valkey_server: Server
+) -> None:
+    """Real servers do not see the key, and let anybody."""
+
+    def answer(server: Server, rule: str) -> bytes:
+        with server.client() as client:
+            client.call("ACL", "SETUSER", "u", "reset", "on", ">p", "+@all", rule)
+            client.call("AUTH", "u", "p")
+            found = client.call("PFMERGE", "d")
+            client.call("AUTH", "default", "")
+            client.call("ACL", "DELUSER", "u")
+            client.call("DEL", "d")
+            return found
+
+    assert answer(kvstore_server, "~d") == b"+OK\r\n"
+    for rule in ("~k", "%W~d", "%R~d"):
+        assert answer(kvstore_server, rule) == b"-NOPERM No permissions to access a key\r\n"
+        assert answer(valkey_server, rule) == b"+OK\r\n"

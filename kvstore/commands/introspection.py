@@ -256,7 +256,7 @@ def find_keys(command: Command, argv: Argv) -> list[tuple[int, str]] | None:
     for spec in command.keys:
         if "NOT_KEY" in spec.flags:
             continue
-        indexes = _keys_of_spec(spec, argv)
+        indexes = _keys_of_spec(spec, argv, -command.arity)
         if indexes is None:
             return _keys_by_bad_count(command, argv)
         flags = _flags_in_use(command, argv) or spec.flags
@@ -281,7 +281,8 @@ def _flags_of_bitfield(argv: Argv) -> str:
     return "RO ACCESS" if at == count else "RW ACCESS UPDATE"
 
 
-def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
+def _keys_of_spec(spec: KeySpec, argv: Argv, least: int = 0) -> range | None:
+    """The indexes of its keys, None where the words are wrong. ``least``: how many words the command has at least."""
     begin = spec.begin
     if begin == UNKNOWN_PLACE:
         return range(0) if spec.look is None else spec.look(argv)
@@ -292,7 +293,8 @@ def _keys_of_spec(spec: KeySpec, argv: Argv) -> range | None:
         begin = at
     count = len(argv)
     if begin >= count:
-        return None
+        # Further keys may be none. Servers then take the words for wrong, and let anybody have PFMERGE make a key.
+        return range(0) if begin == least else None
     kind, first, second, *more = spec.find
     if kind == "range":
         limit = more[0] if more else 0
