@@ -92,6 +92,7 @@ def test_info_tells_of_scripts(kvstore_server: servers.Server) -> None:
         return tuple(int(lines[name]) for name in names)
 
     with kvstore_server.client() as client:
+        client.call("FUNCTION", "FLUSH")
         client.call("SCRIPT", "FLUSH")
         assert figures(client) == (0, 0, 0, 0)
         client.call("EVAL", "return 1", "0")

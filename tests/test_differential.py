@@ -20,8 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from tests.conftest import require
 from tests.differential import grammar as grammars
-from tests.differential.runner import Pair, _Run, minimal, report
-from tests.rawclient import parse
+from tests.differential.runner import Pair, _Run, left_as_it_was, minimal, report
 from tests.servers import Server
 
 COMMANDS, HEAVY_COMMANDS = 1_500, 50_000
@@ -45,22 +44,8 @@ def reference_server(name: str, request: pytest.FixtureRequest) -> Server:
 def compared(ours: Server, theirs: Server, family: str, protocol: int) -> Iterator[Pair]:
     """The pair under the family's configuration, which is taken back afterwards."""
     grammar = grammars.load(family)
-    before = {server: _directives(server, list(grammar.config)) for server in (ours, theirs)}
-    try:
+    with left_as_it_was(ours, grammar), left_as_it_was(theirs, grammar):
         yield Pair(ours, theirs, grammar, protocol)
-    finally:
-        for server, values in before.items():
-            with server.client() as client:
-                for name, value in values.items():
-                    client.call("CONFIG", "SET", name, value)
-
-
-def _directives(server: Server, names: list[str]) -> dict[bytes, bytes]:
-    if not names:
-        return {}
-    with server.client() as client:
-        words = [item.text for item in parse(client.call("CONFIG", "GET", *names)).items or ()]
-    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 @pytest.mark.timeout(1500)

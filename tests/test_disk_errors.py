@@ -102,7 +102,7 @@ def test_trouble_with_the_disk_loses_nothing_that_was_answered(trouble: Trouble,
 def test_what_is_refused_is_answered_with_the_reason(immediate: bool) -> None:
     work = Work(MemFS(DIRECTORY), Way("always", immediate=immediate), 1)
     work.start()
-    work.go_on(3)
+    work.command([b"SET", b"before", b"1"])
     work.fs.fail_at(0, errno.ENOSPC, lasting=True, kinds=["write"])
     before = work.answers
     work.session.call([b"SET", b"a", b"1"])

@@ -11,6 +11,7 @@ import pytest
 
 from tests.differential import grammar as grammars
 from tests.differential.grammar import PROLOGUE, Grammar
+from tests.differential.runner import left_as_it_was
 from tests.rawclient import RawClient, parse
 from tests.servers import Server
 
@@ -68,17 +69,22 @@ def test_events_are_those_of_the_server(
 ) -> None:
     grammar = grammars.load(family)
     seed = random.SystemRandom().randrange(1 << 32)
-    for number in range(100 if heavy else 4):
-        print(f"seed {seed}:{number}")
-        ours, theirs = Side(kvstore_server, grammar), Side(valkey_server, grammar)
-        try:
-            for argv in _steps(grammar, random.Random(f"{seed}:{number}")):
-                mine, other = ours.run(argv), theirs.run(argv)
-                if any(name.endswith(b":expired") for name, _ in mine[1] + other[1]):
-                    break  # two servers do not expire a key at the same instant
-                if mine[0].startswith(b"-") != other[0].startswith(b"-"):
-                    break  # a known difference; the differential tests judge replies
-                assert mine[1] == other[1], (argv, mine, other)
-        finally:
-            ours.close()
-            theirs.close()
+    with left_as_it_was(kvstore_server, grammar), left_as_it_was(valkey_server, grammar):
+        for number in range(100 if heavy else 4):
+            print(f"seed {seed}:{number}")
+            ours, theirs = Side(kvstore_server, grammar), Side(valkey_server, grammar)
+            try:
+                _compare(ours, theirs, _steps(grammar, random.Random(f"{seed}:{number}")))
+            finally:
+                ours.close()
+                theirs.close()
+
+
+def _compare(ours: Side, theirs: Side, steps: list[tuple[bytes, ...]]) -> None:
+    for argv in steps:
+        mine, other = ours.run(argv), theirs.run(argv)
+        if any(name.endswith(b":expired") for name, _ in mine[1] + other[1]):
+            break  # two servers do not expire a key at the same instant
+        if mine[0].startswith(b"-") != other[0].startswith(b"-"):
+            break  # a known difference; the differential tests judge replies
+        assert mine[1] == other[1], (argv, mine, other)

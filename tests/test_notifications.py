@@ -235,12 +235,12 @@ PLAYS = {
         FLUSHALL
     """,
     "keys that expire": """
-        SET k v PX 1
+        SET k v PX 100
         wait k
-        SET k v PX 1
+        SET k v PX 100
         wait k
         HSET h f v
-        PEXPIRE h 1
+        PEXPIRE h 100
         wait h
     """,
     "transactions and scripts": """
@@ -330,7 +330,7 @@ def test_classes_choose_events(classes: str, kvstore_server: Server, valkey_serv
         HSET h f 1
         ZADD z 1 m
         GET nothing
-        SET s 1 PX 1
+        SET s 1 PX 100
         wait s
         DEL l t
     """

@@ -148,6 +148,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     server: Server = request.getfixturevalue(f"{request.param}_server")
     with server.client() as client:
         call(client, "FLUSHALL")
+        call(client, "FUNCTION", "FLUSH")
         for words in commands(random.Random(new_seed())):
             call(client, *words)
     return server

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.differential.compare import (
@@ -50,6 +51,21 @@ class Mismatch:
         """What makes two mismatches the same one, roughly: the command and the reason."""
         name = self.step.argv[0].decode("latin-1").upper() if self.step else "data at the end"
         return f"{name}: {self.why}"
+
+
+@contextmanager
+def left_as_it_was(server: Server, grammar: Grammar) -> Iterator[None]:
+    """Take back what sequences of the grammar leave on a server, but for data: others use the server, too."""
+    with server.client() as client:
+        words = [b"CONFIG", b"GET", *(name.encode() for name in grammar.config)]
+        told = [item.text for item in parse(client.call(*words)).items or ()] if grammar.config else []
+        try:
+            yield
+        finally:
+            for name, value in zip(told[::2], told[1::2], strict=True):
+                client.call("CONFIG", "SET", name, value)
+            for step in grammar.prologue:
+                client.call(*step.argv)
 
 
 class _Side:
