@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests import commands_page
+from tests import commands_page, servers
 from tests.rawclient import Node, parse
 from tests.scenario import compare
 from tests.servers import ROOT, Server
@@ -112,6 +112,18 @@ OF_7_4 = {
     )
 }
 
+# What 7.2 tells otherwise than 7.0, by (name, part): blocking commands run in scripts, for one.
+SINCE_7_2 = {
+    *((name, "flags") for name in "blmove blpop brpop brpoplpush bzpopmax bzpopmin multi wait watch".split()),
+    *((f"cluster|{name}", "flags") for name in "info myid nodes shards slots".split()),
+    *((f"acl|{name}", "tips") for name in "deluser save setuser".split()),
+    *((f"config|{name}", "tips") for name in "resetstat rewrite".split()),
+    *((name, "tips") for name in "client|setname latency|reset msetnx randomkey scan".split()),
+    *((name, "arity") for name in "command|getkeys command|getkeysandflags zrank zrevrank".split()),
+    ("sinterstore", "keys"),
+    ("wait", "categories"),
+}
+
 
 @pytest.mark.parametrize("name", PLAYS)
 def test_command_answers_as_on_a_real_server(
@@ -168,6 +180,19 @@ def test_every_command_is_described_as_on_a_real_server(
     assert {name: parts for name, parts in theirs.items() if name in ours} == {
         name: parts for name, parts in ours.items() if name not in OF_7_4
     }
+
+
+def test_an_older_version_describes_commands_as_redis_7_0_but_for_what_7_2_changed(
+    redis_server: Server,
+) -> None:
+    with servers.running("kvstore", options={"compat-version": "7.0"}) as server:
+        ours = described(server)
+    theirs = described(redis_server)
+    assert theirs.keys() - ours.keys() == {"psync", "replconf", "sync"} and ours.keys() <= theirs.keys()
+    differing = {
+        (name, part) for name, parts in ours.items() for part in parts if parts[part] != theirs[name][part]
+    }
+    assert differing == SINCE_7_2
 
 
 def test_what_real_servers_have_and_we_have_not_is_on_the_page_of_commands(
