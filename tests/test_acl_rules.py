@@ -182,7 +182,8 @@ def test_every_command_is_allowed_to_whom_a_real_server_allows_it(rivals: list[S
                 client.send_bytes(data)
             for request in requests:
                 got, wanted = (client.read_reply_bytes() for client in clients)
-                if request[0] not in OTHER_KEYS:
+                alone = request[0] == "pfmerge" and len(request) == 2  # whose key real servers do not see
+                if request[0] not in OTHER_KEYS and not alone:
                     assert got == wanted, (user, rules, request)
     finally:
         for client in clients:

@@ -16,7 +16,7 @@ from kvstore.commands.registry import (
     KeySpec,
     keys_at,
 )
-from kvstore.commands.streams import STREAMS, Reading, entries_tree, read_keys
+from kvstore.commands.streams import PLUS, STREAMS, Reading, entries_tree, read_keys
 from kvstore.engine.database import Database
 from kvstore.engine.stream_claims import (
     Claim,
@@ -163,7 +163,9 @@ def xreadgroup(session: Session, argv: Argv) -> Any:
     db = session.db
     reading = Reading(argv, "XREADGROUP", db.ctx.now())
     found = db._xreadgroup(
-        reading.group, reading.consumer, reading.keys, reading.ids, reading.count, noack=reading.noack
+        *(reading.group, reading.consumer, reading.keys, reading.ids, reading.count),
+        noack=reading.noack,
+        plus=session.hub.compat_version >= PLUS,
     )
     return found or reading.blocking(expects=True)
 

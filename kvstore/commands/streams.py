@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 family = Family("stream")
 
 # Since which version XREAD knows + as the last entry that there is.
-_PLUS: Final = (7, 4, 0)
+PLUS: Final = (7, 4, 0)
 
 
 # -- reply kinds -------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def read_keys(start: int) -> tuple[KeySpec, ...]:
 def xread(session: Session, argv: Argv) -> Any:
     db = session.db
     reading = Reading(argv, "XREAD", db.ctx.now())
-    found = db._xread(reading.keys, reading.ids, reading.count, session.hub.compat_version >= _PLUS)
+    found = db._xread(reading.keys, reading.ids, reading.count, session.hub.compat_version >= PLUS)
     if found:
         return found
     if reading.block is not None and session.may_block:

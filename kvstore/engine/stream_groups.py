@@ -32,9 +32,9 @@ _NO_KEY: Final = (
     "The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option "
     "to create an empty stream automatically."
 )
-_NO_DOLLAR: Final = (
-    "The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by "
-    "specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set."
+_MEANINGLESS: Final = (
+    "The {0} ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by "
+    "specifying a proper ID, or use the > ID to get new messages. The {0} ID would just return an empty result set."
 )
 
 
@@ -243,8 +243,9 @@ class StreamGroups(Streams):
         count: int,
         *,
         noack: bool,
+        plus: bool = True,
     ) -> list[tuple[bytes, Entries]]:
-        """What there is for a consumer; ``count``: 0 for all."""
+        """What there is for a consumer; ``count``: 0 for all. ``plus``: whether ``+`` is known."""
         wanted: list[tuple[bytes, ID]] = []
         for key, word in zip(keys, ids, strict=True):
             stream = self._read_as(key, Stream)
@@ -252,8 +253,8 @@ class StreamGroups(Streams):
                 raise no_such_group(
                     "No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option", key, group_name
                 )
-            if word == b"$":
-                raise err(_NO_DOLLAR)
+            if word == b"$" or (word == b"+" and plus):
+                raise err(_MEANINGLESS.format(word.decode()))
             # As on a real server the very last ID says the same as >: nothing can be pending behind it.
             wanted.append((key, LAST_ID if word == b">" else parse_strict_id(word)))
         found: list[tuple[bytes, Entries]] = []
@@ -290,7 +291,7 @@ class StreamGroups(Streams):
         """Entries that no consumer of the group has got, for this one."""
         entries: Entries = list(islice(stream.entries.items(next_id(group.last_id)), count or None))
         for id, _ in entries:
-            if group.entries_read != UNKNOWN and not stream.has_gap_behind(group.last_id):
+            if group.entries_read != UNKNOWN and not stream.has_gap_behind(id):
                 group.entries_read = min(group.entries_read + 1, INT64_MAX)
             elif stream.entries_added:
                 group.entries_read = stream.count_up_to(id)

@@ -309,7 +309,7 @@ class Streams(Keyspace):
     ) -> list[Any]:
         """The entries behind an ID of each stream: [[key, [(ID, fields), ...]], ...]. O(their number).
 
-        ``$``: the last one there is. ``count``: that many at most of each. ``block``: milliseconds to wait for
+        ``$``: the last one there is; ``+``: the one before it, so that the last one is read. ``count``: that many at most of each. ``block``: milliseconds to wait for
         one, which is over at once, as nobody can add any meanwhile. Raises WrongTypeError, ResponseError.
         """
         check_reading("XREAD", count, block, max_count, max_size)
@@ -324,7 +324,7 @@ class Streams(Keyspace):
         return as_lists(found)
 
     def _xread(
-        self, keys: Sequence[bytes], ids: list[bytes], count: int, plus: bool = False
+        self, keys: Sequence[bytes], ids: list[bytes], count: int, plus: bool = True
     ) -> list[tuple[bytes, Entries]]:
         """Entries behind the IDs; ``$`` (and ``+`` if that is known) is replaced in ``ids`` by what it is now.
 

@@ -284,7 +284,9 @@ GRAMMAR = Grammar(
     ],
     config={"stream-node-max-entries": "5", "stream-node-max-bytes": "400"},
     known=[
-        Known("redis", {"XREAD"}, "7.0 does not know +", lambda exchange: b"+" in exchange.argv),
+        Known(
+            "redis", {"XREAD", "XREADGROUP"}, "7.0 does not know +", lambda exchange: b"+" in exchange.argv
+        ),
         Known("redis", {"XINFO"}, "7.0 knows less of consumers, and makes them later", _consumers),
         Known("redis", {"XGROUP"}, "7.0 makes consumers later", _made_now),
         Known("redis", {"XREAD", "XREADGROUP"}, "7.0 names the wrong command", _unbalanced),
