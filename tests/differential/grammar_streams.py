@@ -285,6 +285,12 @@ GRAMMAR = Grammar(
     config={"stream-node-max-entries": "5", "stream-node-max-bytes": "400"},
     known=[
         Known(
+            "valkey",
+            {"XREAD"},
+            "valkey 8 has nothing at + once the last ID is deleted or moved on, as Redis before 8.0",
+            lambda exchange: b"+" in exchange.argv,
+        ),
+        Known(
             "redis", {"XREAD", "XREADGROUP"}, "7.0 does not know +", lambda exchange: b"+" in exchange.argv
         ),
         Known("redis", {"XINFO"}, "7.0 knows less of consumers, and makes them later", _consumers),
