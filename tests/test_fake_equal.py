@@ -24,7 +24,7 @@ from tests.fake_requests import BLOCKS, PROLOGUE, Request, commands, requests, w
 from tests.servers import Server, running
 
 PATIENCE = 10.0
-DIRECTIVES = {"enable-debug-command": "yes", "compat-version": "8.0"}  # which has all commands
+DIRECTIVES = {"enable-debug-command": "yes", "compat-version": "9.0"}  # which has all commands
 PARSERS = {"hiredis": (_HiredisParser, _AsyncHiredisParser), "python": (_RESP2Parser, _AsyncRESP2Parser)}
 CONTAINERS = {name.split("|")[0].upper().encode() for name in commands() if "|" in name} & {
     *b"ACL CLIENT CLUSTER COMMAND CONFIG FUNCTION LATENCY MEMORY MODULE PUBSUB SCRIPT SLOWLOG XGROUP XINFO".split()

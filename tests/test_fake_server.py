@@ -50,7 +50,9 @@ def requests_in(text: str) -> list[list[str]]:
         ("7.0", "7.0.15", "WAITAOF", "EXPIRETIME"),
         ("7.2", "7.2.4", "HPEXPIRE", "WAITAOF"),
         ("7.4", "7.4.0", "HGETEX", "HPEXPIRE"),
-        ("8.0", "8.0.0", "NOSUCH", "HGETEX"),
+        ("8.0", "8.0.0", "DELEX", "HGETEX"),
+        ("8.4", "8.4.0", "DELIFEQ", "DELEX"),
+        ("9.0", "9.0.0", "NOSUCH", "DELIFEQ"),
         (None, "7.4.0", "HGETEX", "HPEXPIRE"),
     ],
 )

@@ -125,9 +125,9 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
     "Our own": (
         _used(
             "compat-version",
-            Version(v70="7.0.15", v72="7.2.4", v74="7.4.0", v80="8.0.0"),
+            Version("7.0.15", "7.2.4", "7.4.0", "8.0.0", "8.2.0", "8.4.0", "8.6.0", "8.8.0", "9.0.0"),
             "7.4.0",
-            "the version of Redis whose behaviour is kept and reported; what is newer is hidden",
+            "the version of Redis whose behaviour is kept and reported; what is newer is hidden (9.0 has Valkey's DELIFEQ, too)",
             "immutable",
         ),
         _used(

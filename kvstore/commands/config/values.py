@@ -555,8 +555,8 @@ class ReplicaOf(Kind):
 class Version(Kind):
     """The version whose behaviour is kept, in full: a short form stands for that line's release."""
 
-    def __init__(self, **releases: str):
-        self.releases = {release.rpartition(".")[0]: release for release in releases.values()}
+    def __init__(self, *releases: str):
+        self.releases = {release.rpartition(".")[0]: release for release in releases}
 
     def parse(self, words: Words, old: str) -> str:
         word = to_text(c_string(words[0]))
