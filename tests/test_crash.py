@@ -12,8 +12,8 @@ from kvstore.engine.database import Database
 from kvstore.persist.files import Files
 from kvstore.persist.settings import Settings
 from kvstore.persist.worker import InlineWorker
-from tests.crashing import DIRECTORY, SNAPSHOT, NoLock, Way, Work
-from tests.laws import START_MS, Digest, digest
+from tests.crashing import DIRECTORY, SNAPSHOT, NoLock, Way, Work, digest
+from tests.laws import START_MS, Digest
 from tests.memfs import Crash, MemFS
 from tests.seeds import new_seed
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from kvstore.errors import FormatError, PersistenceError, StoreError
-from tests.crashing import DIRECTORY, SNAPSHOT, Way, Work
-from tests.laws import digest
+from tests.crashing import DIRECTORY, SNAPSHOT, Way, Work, digest
 from tests.memfs import GROWING, MUTATIONS, MemFS
 from tests.seeds import new_seed
 
