@@ -309,24 +309,29 @@ class Bitmaps(Keyspace):
         if not ends:
             return [*self._bitfield_ro(key, *words)]
         old = self._write_as(key, bytes)
-        buffer = bytearray(old or b"")
-        grown = (max(ends) + 7 >> 3) - len(buffer)
-        if grown > 0:
-            buffer += bytes(grown)
+        held, size = old or b"", max(ends) + 7 >> 3
+        grown = size - len(held)
+        # Only what the fields span is copied more than once.
+        low = min(field.at for field in fields) >> 3
+        high = max(field.at + field.bits for field in fields) + 7 >> 3
+        span = bytearray(held[low:high].ljust(size - low, b"\0"))
         results: list[int | None] = []
         changes = 0
-        for field in fields:
-            before = _get(buffer, field)
+        for each in fields:
+            field = each._replace(at=each.at - (low << 3))
+            before = _get(span, field)
             if field.kind == b"GET":
                 results.append(before)
                 continue
             after = _fitted(field.operand if field.kind == b"SET" else before + field.operand, field)
             if after is not None:
                 changes += grown > 0 or after != before
-                _put(buffer, field, after)
+                _put(span, field, after)
             results.append(None if after is None else before if field.kind == b"SET" else after)
-        if grown > 0 or changes or len(buffer) <= EMBSTR_MAX:
-            self._store_string(key, bytes(buffer), new=old is None)
+        if grown > 0 or changes or len(held) <= EMBSTR_MAX:
+            view = memoryview(held)
+            parts = (view[:low], bytes(max(0, low - len(held))), span, view[low + len(span) :])
+            self._store_string(key, b"".join(parts), new=old is None)
         if grown > 0 or changes:
             # Where all fields overflowed, a server tells nobody that the string has grown. Here it counts.
             self.dirty += changes or 1
