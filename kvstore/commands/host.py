@@ -68,10 +68,8 @@ class Host:
         self.evicted_clients = 0  # closed for what all clients together held
         self.output_limit_closes = 0  # clients closed for what they did not read
         self.turns = 0
-        self._thread = (
-            threading.get_ident(),
-            time.thread_time_ns(),
-        )  # where, and after how long, counting began
+        # Where, and after how long, counting began.
+        self._thread = threading.get_ident(), time.thread_time_ns()
 
     @property
     def busy_us(self) -> int:

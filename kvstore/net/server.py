@@ -27,9 +27,8 @@ from kvstore.net.process import room_for
 
 _TICK_MS: Final = 1000  # between two looks at idle clients and at soft limits
 _NO_LIMIT: Final = 1 << 62
-_LEAST_CLIENT_MEMORY: Final = (
-    128 << 10
-)  # bytes; with less for all of them there would be no talking to the server
+# Bytes; with less for all clients there would be no talking to the server.
+_LEAST_CLIENT_MEMORY: Final = 128 << 10
 _FULL: Final = b"-ERR max number of clients reached\r\n"
 _DENIED: Final = (
     b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for "
@@ -103,9 +102,8 @@ class Server:
         self.connections: set[Connection] = set()
         self.plain: dict[int, Connection] = {}  # those without TLS, by descriptor
         self.slow: set[Connection] = set()  # over their soft limit
-        self.heavy: set[Connection] = (
-            set()
-        )  # all that hold unfinished requests or unread replies, and some others
+        # All that hold unfinished requests or unread replies, and some others.
+        self.heavy: set[Connection] = set()
         self.listeners: dict[str, list[Listener]] = {}  # by "tcp", "unix", "tls"
         self.tls: ssl.SSLContext | None = None
         self._ticking = False
@@ -360,9 +358,9 @@ class Server:
                 return
             session = connection.session
             if not session.no_evict:
-                total -= sizes[connection]
-                self.host.evicted_clients += 1
                 size = sizes[connection]
+                total -= size
+                self.host.evicted_clients += 1
                 LOGGER.info("Evicting client: id=%d addr=%s tot-mem=%d", session.id, connection.address, size)
                 connection.close()
 

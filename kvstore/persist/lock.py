@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 
 from kvstore.errors import PersistenceError
@@ -33,6 +34,18 @@ NAME = "kvstore.lock"
 _PID_BYTES = 32
 
 _held: weakref.WeakSet[DirectoryLock]
+
+
+def take_lock(fd: int, path: str, taken: Callable[[], str]) -> None:
+    """Lock an open file for this process. Raises PersistenceError, in the words of ``taken`` where another has it."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise PersistenceError(taken()) from None
+    except OSError as error:
+        raise failed("lock", path, error) from None
 
 
 class DirectoryLock:
@@ -51,7 +64,7 @@ class DirectoryLock:
         except OSError as error:
             raise failed("open the lock", path, error) from None
         try:
-            self._take(path)
+            take_lock(self._fd, path, lambda: f"{self.directory} is in use by {self._owner()}")
             # The pid is for people: a disk that is too full for it is no reason not to open the data.
             with suppress(OSError):
                 os.ftruncate(self._fd, 0)
@@ -60,16 +73,6 @@ class DirectoryLock:
             os.close(self._fd)
             raise
         _held.add(self)
-
-    def _take(self, path: str) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PersistenceError(f"{self.directory} is in use by {self._owner()}") from None
-        except OSError as error:
-            raise failed("lock", path, error) from None
 
     def _owner(self) -> str:
         pid = os.pread(self._fd, _PID_BYTES, 0).strip()

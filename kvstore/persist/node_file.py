@@ -14,11 +14,7 @@ from typing import Protocol
 
 from kvstore.errors import PersistenceError
 from kvstore.persist.fs import failed
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
+from kvstore.persist.lock import take_lock
 
 # More than the text of one node has.
 _MOST_BYTES = 1 << 20
@@ -48,7 +44,7 @@ class NodeFile:
         except OSError as error:
             raise failed("open", path, error) from None
         try:
-            self._lock()
+            take_lock(self._fd, path, lambda: f"{path} is in use by another node")
             text = self._read()
             if text.strip():
                 self._take(text)
@@ -57,16 +53,6 @@ class NodeFile:
         except BaseException:
             self.close()
             raise
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PersistenceError(f"{self.path} is in use by another node") from None
-        except OSError as error:
-            raise failed("lock", self.path, error) from None
 
     def _read(self) -> str:
         try:
