@@ -296,3 +296,18 @@ def test_replies_have_the_shape_of_each_protocol(tree: object, resp2: bytes, res
     assert encode2(tree) == resp2
     assert encode3(tree) == resp3
     assert encode2(resp.downgrade(tree)) == resp2
+
+
+_LENGTHS = st.sampled_from([0, 1, 1, 1, 9, 10, 1023, 1024, 5000])
+
+
+@given(st.lists(_LENGTHS), st.booleans())
+def test_many_bulk_strings_are_encoded_as_one_at_a_time(lengths: list[int], alike: bool) -> None:
+    items = [b"x" * (lengths[0] if alike else length) for length in lengths]
+    assert resp.encode_bulks(b"*%d" % len(items), items) == encode2(items)
+
+
+@given(st.lists(_LENGTHS, min_size=1, max_size=5))
+def test_a_request_is_encoded_as_the_array_of_its_words(lengths: list[int]) -> None:
+    words = [b"x" * length for length in lengths]
+    assert resp.encode_request(tuple(words)) == encode2(words)

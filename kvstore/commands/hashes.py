@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvstore.commands.kinds import ARRAY, BULK, INT, OK, TREE, Kind
+from kvstore.commands.kinds import ARRAY, BULK, BULKS, INT, OK, TREE, Kind
 from kvstore.commands.registry import (
     KEY_ACCESS_UPDATE,
     KEY_DELETE,
@@ -21,7 +21,7 @@ from kvstore.engine.draws import draw_count
 from kvstore.engine.hashes import scan_fields
 from kvstore.engine.types.hash import Hash
 from kvstore.errors import SYNTAX, ResponseError, err
-from kvstore.resp import BULK_HEADERS
+from kvstore.resp import encode_bulks
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -29,36 +29,30 @@ if TYPE_CHECKING:
 family = Family("hash")
 bind = family.bind
 
-_HEADERS = len(BULK_HEADERS)
 _WRITE_FAST = "write denyoom fast"
 _UNORDERED = ("nondeterministic_output_order",)
 _RANDOM = ("nondeterministic_output",)
 
 
 def _fields(head: bytes, found: dict[bytes, bytes]) -> bytes:
-    out = [head]
-    add = out.append
-    for pair in found.items():
-        for word in pair:
-            size = len(word)
-            add(BULK_HEADERS[size] if size < _HEADERS else b"$%d\r\n" % size)
-            add(word)
-            add(b"\r\n")
-    return b"".join(out)
+    words = [b""] * (2 * len(found))
+    words[::2] = found
+    words[1::2] = found.values()
+    return encode_bulks(head, words)
 
 
 # a dict of bytes to bytes
 _FIELDS = Kind(
     "fields",
-    wire2=lambda found: _fields(b"*%d\r\n" % (2 * len(found)), found),
-    wire3=lambda found: _fields(b"%%%d\r\n" % len(found), found),
+    wire2=lambda found: _fields(b"*%d" % (2 * len(found)), found),
+    wire3=lambda found: _fields(b"%%%d" % len(found), found),
 )
 
 bind("HGET", 3, "readonly fast", KEY_READ, Database.hget, BULK, since="2.0.0")
 bind("HMGET", -3, "readonly fast", KEY_READ, Database._hmget, ARRAY, since="2.0.0")
 bind("HGETALL", 2, "readonly", KEY_READ, Database.hgetall, _FIELDS, since="2.0.0", tips=_UNORDERED)
-bind("HKEYS", 2, "readonly", KEY_READ, Database.hkeys, ARRAY, since="2.0.0", tips=_UNORDERED)
-bind("HVALS", 2, "readonly", KEY_READ, Database.hvals, ARRAY, since="2.0.0", tips=_UNORDERED)
+bind("HKEYS", 2, "readonly", KEY_READ, Database.hkeys, BULKS, since="2.0.0", tips=_UNORDERED)
+bind("HVALS", 2, "readonly", KEY_READ, Database.hvals, BULKS, since="2.0.0", tips=_UNORDERED)
 bind("HLEN", 2, "readonly fast", KEY_LOOK, Database.hlen, INT, since="2.0.0")
 bind("HEXISTS", 3, "readonly fast", KEY_LOOK, Database.hexists, INT, since="2.0.0")
 bind("HSTRLEN", 3, "readonly fast", KEY_LOOK, Database.hstrlen, INT, since="3.2.0")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvstore import resp
-from kvstore.resp import BULK_HEADERS, QUEUED, ErrorReply, RespSet, encode2, encode3, encode_int
+from kvstore.resp import BULK_HEADERS, QUEUED, ErrorReply, Integers, RespSet, encode2, encode3, encode_bulks
 from kvstore.resp import OK as OK_STATUS
 
 Shape = Callable[[Any], Any]
@@ -125,14 +125,6 @@ def _ok3(value: Any) -> bytes:
     return b"+OK\r\n" if value else b"_\r\n"
 
 
-def _int2(value: int | None) -> bytes:
-    return b"$-1\r\n" if value is None else encode_int(value)
-
-
-def _int3(value: int | None) -> bytes:
-    return b"_\r\n" if value is None else encode_int(value)
-
-
 def _flat_pairs(pairs: Any) -> list[Any]:
     return [part for pair in pairs for part in pair]
 
@@ -148,7 +140,13 @@ def _to_int(value: Any) -> int:
 # bytes or None (redis-py: bytes | None)
 BULK = Kind("bulk", wire2=_bulk2, wire3=_bulk3, plain=True)
 # int, bool or None (redis-py: int or bool); None is a null
-INT = Kind("int", tree2=_none_or(_to_int), wire2=_int2, wire3=_int3, plain=True)
+INT = Kind(
+    "int",
+    tree2=_none_or(_to_int),
+    wire2=Integers(b"$-1\r\n").__getitem__,
+    wire3=Integers(b"_\r\n").__getitem__,
+    plain=True,
+)
 # truthy: +OK; falsy: null (redis-py: True | None)
 OK = Kind("ok", tree2=lambda value: OK_STATUS if value else None, wire2=_ok2, wire3=_ok3, plain=True)
 # a str or bytes as simple string
@@ -159,12 +157,25 @@ STATUS = Kind(
 )
 # a list of bytes, ints, None, nested lists; None is a null
 ARRAY = Kind("array", plain=True)
+# a list of nothing but bytes
+BULKS = Kind(
+    "bulks",
+    wire2=lambda items: encode_bulks(b"*%d" % len(items), items),
+    wire3=lambda items: encode_bulks(b"*%d" % len(items), items),
+    plain=True,
+)
 # as ARRAY, but None is the null array of RESP2
 ARRAY_OR_NULL_ARRAY = Kind(
     "array_or_null_array", tree2=lambda value: resp.NULL_ARRAY if value is None else value, plain=True
 )
-# a set or list of bytes: a set under RESP3
-SET = Kind("set", tree2=list, tree3=RespSet)
+# a list of bytes: a set under RESP3
+SET = Kind(
+    "set",
+    tree2=list,
+    tree3=RespSet,
+    wire2=lambda items: encode_bulks(b"*%d" % len(items), items),
+    wire3=lambda items: encode_bulks(b"~%d" % len(items), items),
+)
 # a dict: a map under RESP3
 MAP = Kind("map", tree2=_none_or(dict))
 # a float or None: a double under RESP3

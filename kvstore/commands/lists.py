@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.args import Args, parse_mpop
-from kvstore.commands.kinds import ARRAY, ARRAY_OR_NULL_ARRAY, BULK, INT, OK, TREE
+from kvstore.commands.kinds import ARRAY_OR_NULL_ARRAY, BULK, BULKS, INT, OK, TREE
 from kvstore.commands.registry import (
     KEY_ACCESS_DELETE,
     KEY_DELETE,
@@ -39,7 +39,7 @@ family.bind("LPUSHX", -3, "write denyoom fast", KEY_INSERT, Database.lpushx, INT
 family.bind("RPUSHX", -3, "write denyoom fast", KEY_INSERT, Database.rpushx, INT, since="2.2.0")
 family.bind("LLEN", 2, "readonly fast", KEY_LOOK, Database.llen, INT)
 family.bind("LINDEX", 3, "readonly", KEY_READ, Database.lindex, BULK)
-family.bind("LRANGE", 4, "readonly", KEY_READ, Database.lrange, ARRAY)
+family.bind("LRANGE", 4, "readonly", KEY_READ, Database.lrange, BULKS)
 family.bind("LSET", 4, "write denyoom", KEY_UPDATE, Database.lset, OK)
 family.bind("LINSERT", 5, "write denyoom", KEY_INSERT, Database.linsert, INT, since="2.2.0")
 family.bind("LREM", 4, "write", KEY_DELETE, Database.lrem, INT)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvstore")
 
+# Requests that may be one row, at least; and the nanoseconds: while somebody wants to hear of what takes no longer,
+# every request is timed by itself.
+_LEAST_ROW = 4
+_LEAST_SHARED = 1_000_000
 # Requests of a pipeline that run before the client's output is looked at.
 _PART = 128
 
@@ -270,6 +274,8 @@ class Session:
         hub.current = self
         slow_nanos = hub.slow_nanos
         pending = iter(requests)
+        if len(requests) >= _LEAST_ROW and slow_nanos >= _LEAST_SHARED and requests[0][0] == requests[-1][0]:
+            self._run_row(requests, pending)
         started = perf_counter_ns()
         for argv in pending:
             entry: Entry | None = None
@@ -298,6 +304,45 @@ class Session:
             if self.stopped:
                 self.backlog.extend(pending)
         hub.current = None
+
+    def _run_row(self, requests: list[Argv], pending: Iterator[Argv]) -> None:
+        """Run what ``pending`` gives of the requests as one row, if all are brief ones of one command: with one
+        look at the table and at the clock, each counting as the mean of them. The rest is left in ``pending``.
+        """
+        table, name = self.table, requests[0][0]
+        entry = table.get(name)
+        if (
+            entry is None
+            or max(map(len, requests)) > entry.brief
+            or [argv[0] for argv in requests].count(name) != len(requests)
+        ):
+            return
+        hub = self.hub
+        self.command, run = entry.command, entry.run
+        calls = 0
+        started = perf_counter_ns()
+        for argv in pending:
+            try:
+                reply = run(self, argv)
+            except Exception as error:
+                reply = self._failed(error, entry, argv, perf_counter_ns())
+            else:
+                calls += 1
+            if reply is not NO_REPLY:
+                put = self.reply
+                put(reply)
+            if hub.pending:
+                hub.drain()
+            if self.stopped or self.table is not table:
+                break
+        took = perf_counter_ns() - started
+        stats = entry.stats
+        stats.buckets[(took // (calls or 1)).bit_length()] += calls
+        stats.nanos += took
+        if took >= hub.slow_nanos:
+            hub.was_slow(self, argv, took)
+        if self.stopped:
+            self.backlog.extend(pending)
 
     def call(self, argv: Argv) -> Any:
         """Run one request of a client in this process, and all that follows from it; the reply."""

@@ -56,6 +56,18 @@ _RUN_SUBSCRIBED = frozenset(
     {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
     | {"PING", "QUIT", "RESET"}
 )
+# Commands of O(1) or O(log n) a word, by the number of words up to which a request takes next to no time: where a
+# client may ask for a count of elements, without it.
+_BRIEF = {
+    **dict.fromkeys(
+        """APPEND DECR DECRBY ECHO EXISTS EXPIRE EXPIREAT GET GETBIT GETEX GETSET HEXISTS HGET HINCRBY HLEN HMGET
+        HMSET HSET HSETNX HSTRLEN INCR INCRBY LLEN LPUSH MGET MSET PERSIST PEXPIRE PEXPIREAT PING PSETEX PTTL RPUSH
+        SADD SCARD SET SETEX SETNX SISMEMBER SMISMEMBER SREM STRLEN TTL TYPE ZADD ZCARD ZINCRBY ZRANK ZREM ZREVRANK
+        ZSCORE""".split(),
+        8,
+    ),
+    **dict.fromkeys("LPOP RPOP SPOP SRANDMEMBER ZPOPMAX ZPOPMIN".split(), 2),
+}
 # Commands that a directive must allow.
 _PROTECTED = {
     "debug": "enable-debug-command",
@@ -110,12 +122,16 @@ class QueuedStats(CommandStats):
 
 
 class Entry:
-    """A command in a table: how to run it there, and where its statistics are kept."""
+    """A command in a table: how to run it there, and where its statistics are kept.
 
-    __slots__ = ("command", "run", "stats")
+    ``brief``: a request of up to that many words cannot take long, whatever the data.
+    """
+
+    __slots__ = ("brief", "command", "run", "stats")
 
     def __init__(self, command: Command, run: Run, stats: CommandStats):
         self.command = command
+        self.brief = _BRIEF.get(command.name, 0)
         self.run = run
         self.stats = stats
 

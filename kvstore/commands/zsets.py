@@ -50,11 +50,11 @@ from kvstore.engine.zsets import CH, GT, INCR, LT, NX, XX, scan_zset
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import as_float, as_int, format_double, format_double17, parse_float
 from kvstore.resp import (
-    BULK_HEADERS,
     NULL_ARRAY,
     encode2,
     encode3,
     encode_bulk,
+    encode_bulks,
     encode_double2,
     encode_double3,
     encode_int,
@@ -99,15 +99,6 @@ def _members3(value: Any) -> Any:
     return list(value)
 
 
-def _bulks(members: list[bytes]) -> bytes:
-    """Bulk strings, one after the other."""
-    headers = BULK_HEADERS
-    try:
-        return b"".join([b"%b%b\r\n" % (headers[len(member)], member) for member in members])
-    except IndexError:  # a long one
-        return b"".join(map(encode_bulk, members))
-
-
 def _printed(score: float) -> bytes:
     """As ``format_double``, which it spares the call for plain whole numbers."""
     if -1e15 < score < 1e15:
@@ -122,10 +113,10 @@ def _members_wire2(value: Any) -> bytes:
         return b"*0\r\n"
     if value[0].__class__ is tuple:
         words = [word for member, score in value for word in (member, _printed(score))]
-        return b"*%d\r\n%b" % (len(words), _bulks(words))
+        return encode_bulks(b"*%d" % len(words), words)
     if value.__class__ is tuple:  # one member with its score
-        return b"*2\r\n" + _bulks([value[0], _printed(value[1])])
-    return b"*%d\r\n%b" % (len(value), _bulks(value))
+        return encode_bulks(b"*2", [value[0], _printed(value[1])])
+    return encode_bulks(b"*%d" % len(value), value)
 
 
 def _members_wire3(value: Any) -> bytes:
@@ -136,7 +127,7 @@ def _members_wire3(value: Any) -> bytes:
         return b"*%d\r\n%b" % (len(pairs), b"".join(pairs))
     if value.__class__ is tuple:
         return b"*2\r\n%b,%b\r\n" % (encode_bulk(value[0]), _printed(value[1]))
-    return b"*%d\r\n%b" % (len(value), _bulks(value))
+    return encode_bulks(b"*%d" % len(value), value)
 
 
 def _rank_wire(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

@@ -319,6 +319,17 @@ class Strings(Keyspace):
 
     def _set_many(self, words: list[bytes]) -> None:
         keys = words[::2]
+        if self._may_put(keys):
+            data, order = self._data, self._order
+            if order is None:
+                data.update(zip(keys, words[1::2], strict=True))
+            else:
+                for key, value in zip(keys, words[1::2], strict=True):
+                    if key not in data:
+                        order.added(key)
+                    data[key] = value
+            self.dirty += len(keys)
+            return
         for key in keys:
             self._write(key)
         events: list[tuple[str, bytes]] = []
@@ -331,6 +342,16 @@ class Strings(Keyspace):
         self.dirty += len(keys)
         if live:
             self.commit((b"MSET", *words), *events)
+
+    def _may_put(self, keys: list[bytes]) -> bool:
+        """Whether nobody has to be asked or told when these keys get values, and none has a deadline."""
+        return (
+            not self.live
+            and self._before_change is None
+            and self._on_access is None
+            and (not self._expires or self._expires.keys().isdisjoint(keys))
+            and (self._timed is None or self._timed.keys().isdisjoint(keys))
+        )
 
     # -- parts of a value --------------------------------------------------------------------------
 
