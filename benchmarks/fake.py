@@ -1,35 +1,32 @@
 """The fake client beside fakeredis, and beside two floors: the library on a stub connection that answers a
 constant (nothing can be faster through redis-py), and on a real redis-server over a Unix socket.
 
-    pip install fakeredis && python -m benchmarks.fake [--seconds 0.3] [--json benchmarks/results/fake.json]
+    pip install fakeredis && python -m benchmarks.fake [--size small] [--json benchmarks/results/fake.json]
 
 Times are microseconds of CPU of this process for each call, the best of several rounds in which all take their turn;
-for the real server they are of the clock. Only the ratios count.
+for the real server they are of the clock. The ratio is that to fakeredis; only the ratios count.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import redis
 
-from benchmarks.instances import machine, running
+from benchmarks.harness import Row, Run, main, row
+from benchmarks.instances import running
 from kvstore.fake import FakeRedis
 
 Call = Callable[[Any], object]
-MANY = 100_000  # elements of the large values
 SERVERS = 200  # made to learn how much memory one takes
 
 
@@ -100,16 +97,20 @@ ROWS: dict[str, tuple[Call, Any]] = {
     "pipeline of 100 SET": (pipeline, b"OK"),
     "transaction of 100 SET": (transaction, [b"OK"] * 100),
 }
-PAGES: dict[str, Call] = {
-    "SCAN page": lambda client: client.scan(0),
-    "SSCAN page": lambda client: client.sscan("large set", 0),
-    "HSCAN page": lambda client: client.hscan("large hash", 0),
-    "ZSCAN page": lambda client: client.zscan("large zset", 0),
-    "ZPOPMIN": lambda client: client.zpopmin("large zset"),
-    "ZRANK": lambda client: client.zrank("large zset", "member:50000"),
-    "LINDEX in the middle": lambda client: client.lindex("large list", MANY // 2),
-    "SRANDMEMBER": lambda client: client.srandmember("large set"),
-}
+
+
+def calls_of_large(many: int) -> dict[str, Call]:
+    """Row: what is called on values of so many elements."""
+    return {
+        "SCAN page": lambda client: client.scan(0),
+        "SSCAN page": lambda client: client.sscan("large set", 0),
+        "HSCAN page": lambda client: client.hscan("large hash", 0),
+        "ZSCAN page": lambda client: client.zscan("large zset", 0),
+        "ZPOPMIN": lambda client: client.zpopmin("large zset"),
+        "ZRANK": lambda client: client.zrank("large zset", f"member:{many // 2}"),
+        "LINDEX in the middle": lambda client: client.lindex("large list", many // 2),
+        "SRANDMEMBER": lambda client: client.srandmember("large set"),
+    }
 
 
 def fill(client: Any) -> None:
@@ -117,9 +118,9 @@ def fill(client: Any) -> None:
     client.zadd("zset", MEMBERS)
 
 
-def fill_large(client: Any) -> None:
+def fill_large(client: Any, many: int) -> None:
     step = 1000
-    for at in range(0, MANY, step):
+    for at in range(0, many, step):
         numbers = range(at, at + step)
         client.sadd("large set", *(f"member:{n}" for n in numbers))
         client.hset("large hash", mapping={f"field:{n}": n for n in numbers})
@@ -199,21 +200,16 @@ def milliseconds_to_first_command(module: str, rounds: int) -> float:
     return min(float(run.stdout) for run in runs)
 
 
-def show(row: str, found: dict[str, float]) -> dict[str, Any]:
-    ours = found["kvstore"]
-    figures = "  ".join(f"{name} {value:10.2f} ({ours / value:5.2f})" for name, value in found.items())
-    print(f"{row:>24}: {figures}", flush=True)
-    ratios = {f"kvstore/{name}": round(ours / value, 4) for name, value in found.items() if name != "kvstore"}
-    return {"test": row, **{name: round(value, 3) for name, value in found.items()}, **ratios}
+def beside_others(test: str, found: dict[str, float], figure: str = "time", unit: str = "µs") -> Row:
+    return row(test, figure, unit, {who: [value] for who, value in found.items()}, against="fakeredis")
 
 
-def compare(seconds: float, rounds: int) -> list[dict[str, Any]]:
+def measure(run: Run) -> Iterator[Row]:
     import fakeredis
 
-    rows = []
+    seconds, rounds, pages = run.pick(0.001, 0.05, 0.3), run.rounds, run.pick(1000, 20_000, 100_000)
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(running("redis", directory, {}))
+        server = stack.enter_context(running("redis", run.place("fake"), {}))
         clients: dict[str, Any] = {
             "kvstore": FakeRedis(),
             "fakeredis": fakeredis.FakeRedis(),
@@ -222,41 +218,26 @@ def compare(seconds: float, rounds: int) -> list[dict[str, Any]]:
         }
         for name in ("kvstore", "fakeredis", "server"):
             fill(clients[name])
-        for row, (call, answer) in ROWS.items():
-            rows.append(show(row, beside(call, clients, seconds, rounds, answer)))
+        for test, (call, answer) in ROWS.items():
+            yield beside_others(test, beside(call, clients, seconds, rounds, answer))
         makers: dict[str, Any] = {"kvstore": FakeRedis, "fakeredis": fakeredis.FakeRedis, "stub": stub}
         made = {
             name: beside(new_client(make), {name: None}, seconds, rounds)[name]
             for name, make in makers.items()
         }
-        rows.append(show("new client, SET, close", made))
+        yield beside_others("new client, SET, close", made)
         large = {name: clients[name] for name in ("kvstore", "fakeredis", "server")}
         for client in large.values():
-            fill_large(client)
-        for row, call in PAGES.items():
-            rows.append(show(row, beside(call, large, seconds, rounds)))
+            fill_large(client, many)
+        for test, call in calls_of_large(many).items():
+            yield beside_others(f"{test}, {many} elements", beside(call, large, seconds, rounds))
     fakes: dict[str, Any] = {"kvstore": FakeRedis, "fakeredis": fakeredis.FakeRedis}
-    rows.append(show("bytes of a new server", {name: bytes_of_server(make) for name, make in fakes.items()}))
+    sizes = {name: bytes_of_server(make) for name, make in fakes.items()}
+    yield beside_others("new server", sizes, "memory", "bytes")
     modules = {"kvstore": "kvstore.fake", "fakeredis": "fakeredis"}
-    starts = {name: milliseconds_to_first_command(module, 5) for name, module in modules.items()}
-    rows.append(show("ms, import to first SET", starts))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = compare(options.seconds, options.rounds)
-    if options.json:
-        import fakeredis
-
-        versions = {"redis_py": redis.__version__, "fakeredis": fakeredis.__version__}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine() | versions, "rows": rows}, indent=1) + "\n")
+    starts = {name: milliseconds_to_first_command(module, min(rounds, 5)) for name, module in modules.items()}
+    yield beside_others("import to first SET", starts, "time", "ms")
 
 
 if __name__ == "__main__":
-    main()
+    main("fake", measure, __doc__)

@@ -9,7 +9,6 @@ Must not know: what is measured.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import signal
@@ -17,12 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-KINDS = ("kvstore", "redis")
+KINDS = ("kvstore", "redis", "valkey")
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0  # a load of a million keys on a busy machine is part of it
 STOP_SECONDS = 30.0
@@ -41,6 +40,23 @@ class Client:
         """The reply: bytes, int, None, a list, or an Exception for an error."""
         self.socket.sendall(request(*argv))
         return self._reply()
+
+    def fill(self, requests: Iterable[Sequence[bytes | str]], batch: int = 500) -> None:
+        """Send many requests in batches, each when the one before is answered; an error reply is raised."""
+        pending: list[bytes] = []
+        for words in requests:
+            pending.append(request(*words))
+            if len(pending) == batch:
+                self._answered(pending)
+                pending = []
+        self._answered(pending)
+
+    def _answered(self, requests: list[bytes]) -> None:
+        self.socket.sendall(b"".join(requests))
+        for _ in requests:
+            reply = self._reply()
+            if isinstance(reply, Exception):
+                raise reply
 
     def pipeline(self, requests: bytes, replies: int) -> None:
         """Send what is ready-made and wait for as many one-line replies."""
@@ -135,6 +151,7 @@ def running(
     head = {
         "kvstore": [sys.executable, "-m", "kvstore", "serve", "--unix", str(path)],
         "redis": ["redis-server", "--unixsocket", str(path)],
+        "valkey": ["valkey-server", "--unixsocket", str(path)],
     }[kind]
     directives = {"port": "0", "save": "", "dir": str(directory), **options}
     words = [word for name, value in directives.items() for word in (f"--{name}", value)]
@@ -201,21 +218,24 @@ def proportional_bytes(pid: int) -> int:
     return total
 
 
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used."""
+    """User and system time that a process has used: in nanoseconds where the kernel counts them, else in ticks."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        nanos = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    except (OSError, IndexError):
+        nanos = 0
+    if nanos:
+        return nanos / 1e9
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cpus": os.cpu_count(),
-    }
-    if shutil.which("redis-server"):
-        version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, timeout=20)
-        found["redis"] = version.stdout.split()[2].removeprefix("v=")
-    return found
+def available(kind: str) -> bool:
+    """Whether such a server can be started here."""
+    return kind == "kvstore" or shutil.which(f"{kind}-server") is not None

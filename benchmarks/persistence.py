@@ -1,7 +1,6 @@
 """Files: kvstore and redis-server in turn, in one run, on the same disk.
 
-    python -m benchmarks.persistence [--keys 1000000] [--requests 60000] [--rounds 3] [--json FILE]
-                                     [--sections load,throughput,latency,bound,embedded]
+    python -m benchmarks.persistence [--size small] [--rounds 3] [--rows load,throughput,latency,bound,embedded] [--json FILE]
 
 - load: time to load keys of 16 bytes with values of 14 from an RDB file and from a log, and to SAVE them; both
   servers read the same files.
@@ -10,23 +9,16 @@
 - bound: how old the oldest unsynced write ever got with everysec (kvstore only).
 - embedded: microseconds a ``set()`` of a store in the program.
 
-Medians of the rounds are compared. Only the ratios count: machines are shared and noisy.
-
 Must not know: how files are written.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
 import json
 import os
 import select
 import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -36,17 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import kvstore
-from benchmarks.instances import (
-    KINDS,
-    Instance,
-    cpu_seconds,
-    machine,
-    proportional_bytes,
-    request,
-    running,
-)
+from benchmarks.harness import Row, Run, Samples, main, row, turns
+from benchmarks.instances import Instance, proportional_bytes, request, running
+from benchmarks.load import redis_benchmark, uncollected
 
-CLIENTS = 50
 # Names of the rows of throughput, and the directives of each.
 LOGS = {
     "none": {"appendonly": "no"},
@@ -59,7 +44,9 @@ RATE = 2000  # requests a second whose latency is measured
 CONNECTIONS = 20
 QUIET_SECONDS = 2.0  # before the snapshot
 
-Row = dict[str, Any]
+
+def keys_of(run: Run) -> int:
+    return run.pick(2000, 100_000, 1_000_000)
 
 
 def key(number: int) -> bytes:
@@ -95,28 +82,22 @@ def make_snapshot(directory: Path, keys: int) -> Path:
     return source / "dump.rdb"
 
 
-def load(directory: Path, snapshot: Path, keys: int, rounds: int, kinds: list[str]) -> list[Row]:
-    samples: dict[str, dict[str, list[float]]] = {
-        name: {kind: [] for kind in kinds} for name in ("load_rdb", "load_aof", "save")
-    }
-    for kind in kinds:
+def load(run: Run) -> Iterator[Row]:
+    keys, directory, samples = keys_of(run), run.place("load"), Samples()
+    snapshot = make_snapshot(directory, keys)
+    for kind in run.kinds:
         write_log(directory / f"{kind}-aof", keys)
-    for number in range(rounds):
-        for kind in kinds if number % 2 == 0 else kinds[::-1]:
-            place = directory / f"{kind}-rdb"
-            place.mkdir(exist_ok=True)
-            shutil.copy(snapshot, place / "dump.rdb")
-            with running(kind, place, {}) as server:
-                samples["load_rdb"][kind].append(server.seconds_of("DB loaded from disk"))
-                samples["save"][kind].append(_timed_save(server, keys))
-            with running(kind, directory / f"{kind}-aof", {"appendonly": "yes", **STEADY}) as server:
-                samples["load_aof"][kind].append(server.seconds_of("DB loaded from append only file"))
-    rows = []
-    for name, found in samples.items():
-        row: Row = {"test": name, "keys": keys}
-        row |= {f"{kind}_s": round(statistics.median(times), 3) for kind, times in found.items()}
-        rows.append(_with_ratio(row, "s"))
-    return rows
+    for kind in turns(run.rounds, run.kinds):
+        place = directory / f"{kind}-rdb"
+        place.mkdir(exist_ok=True)
+        shutil.copy(snapshot, place / "dump.rdb")
+        with running(kind, place, {}) as server:
+            samples.add(kind, rdb=server.seconds_of("DB loaded from disk"), save=_timed_save(server, keys))
+        with running(kind, directory / f"{kind}-aof", {"appendonly": "yes", **STEADY}) as server:
+            samples.add(kind, aof=server.seconds_of("DB loaded from append only file"))
+    shutil.rmtree(directory)
+    for figure, name in {"rdb": "load an RDB file", "aof": "load a log", "save": "save an RDB file"}.items():
+        yield row(name, "time", "s", samples[figure], "files", keys=keys)
 
 
 def _timed_save(server: Instance, keys: int) -> float:
@@ -129,65 +110,43 @@ def _timed_save(server: Instance, keys: int) -> float:
     return time.perf_counter() - began
 
 
-def _with_ratio(row: Row, unit: str) -> Row:
-    """With how ours compares, where both were measured."""
-    if f"kvstore_{unit}" in row and f"redis_{unit}" in row:
-        row["ratio"] = round(row[f"kvstore_{unit}"] / max(row[f"redis_{unit}"], 1e-9), 3)
-    return row
-
-
 # -- throughput ----------------------------------------------------------------------------------------
 
 
-def throughput(directory: Path, requests: int, rounds: int, kinds: list[str]) -> list[Row]:
-    rows: list[Row] = []
+def throughput(run: Run) -> Iterator[Row]:
+    directory, requests = run.place("throughput"), run.pick(200, 10_000, 60_000)
     with ExitStack() as stack:
         servers = {
             (kind, name): stack.enter_context(
                 running(kind, directory / f"{kind}-{name}", {**options, **STEADY})
             )
-            for kind in kinds
+            for kind in run.kinds
             for name, options in LOGS.items()
         }
         for depth in (1, 16):
-            rates: dict[tuple[str, str], list[float]] = {place: [] for place in servers}
-            used: dict[tuple[str, str], list[float]] = {place: [] for place in servers}
-            for number in range(rounds + 1):
-                for place in servers:
-                    rate, cpu = _set_rate(servers[place], requests, depth)
-                    if number:  # the first round only warms up
-                        rates[place].append(rate)
-                        used[place].append(cpu)
-            rows += _throughput_rows(rates, used, depth, kinds)
-    return rows
+            samples = {name: Samples() for name in LOGS}
+            for server in servers.values():  # the first time only warms up
+                set_rate(server, requests, depth)
+            for kind, name in turns(run.rounds, list(servers)):
+                rate, cpu = set_rate(servers[kind, name], requests, depth)
+                samples[name].add(kind, rate=rate, cpu=cpu)
+            for name in LOGS:
+                test = f"SET, log {name}, depth {depth}"
+                yield row(test, "throughput", "requests/s", samples[name]["rate"], requests=requests)
+                yield row(test, "CPU", "µs a request", samples[name]["cpu"], requests=requests)
+                # Each round against the same round without a log, as the machine's mood changes between rounds.
+                shares = {
+                    kind: [
+                        mine / base for mine, base in zip(found, samples["none"]["rate"][kind], strict=True)
+                    ]
+                    for kind, found in samples[name]["rate"].items()
+                }
+                yield row(test, "share of the throughput without a log", "times", shares)
 
 
-def _set_rate(server: Instance, requests: int, depth: int) -> tuple[float, float]:
+def set_rate(server: Instance, requests: int, depth: int) -> tuple[float, float]:
     """SETs a second, and microseconds of the server's CPU for each."""
-    requests *= 1 if depth == 1 else 4
-    command = ["redis-benchmark", "-s", server.path, "-t", "set", "-c", str(CLIENTS), "-n", str(requests)]
-    command += ["-P", str(depth), "-r", "10000", "-d", "14", "--csv"]
-    before = cpu_seconds(server.pid)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    cpu = (cpu_seconds(server.pid) - before) / requests * 1e6
-    return float(done.stdout.strip().splitlines()[-1].split(",")[1].strip('"')), cpu
-
-
-def _throughput_rows(
-    rates: dict[tuple[str, str], list[float]],
-    used: dict[tuple[str, str], list[float]],
-    depth: int,
-    kinds: list[str],
-) -> Iterator[Row]:
-    for name in LOGS:
-        row: Row = {"test": f"set_{name}", "depth": depth}
-        for kind in kinds:
-            row[f"{kind}_rps"] = round(statistics.median(rates[kind, name]))
-            row[f"{kind}_cpu_us"] = round(statistics.median(used[kind, name]), 2)
-            # Each round against the same round without a log, as the machine's mood changes between rounds.
-            shares = [mine / base for mine, base in zip(rates[kind, name], rates[kind, "none"], strict=True)]
-            row[f"{kind}_of_no_log"] = round(statistics.median(shares), 3)
-        yield _with_ratio(row, "rps")
+    return redis_benchmark(server, ["-t", "set", "-d", "14"], requests * (1 if depth == 1 else 4), depth)
 
 
 # -- latency during a snapshot ----------------------------------------------------------------------------
@@ -284,70 +243,55 @@ def _watched(server: Instance, keys: int, memory: bool) -> tuple[Load, Watch]:
     quiet = min(QUIET_SECONDS, 0.3 + keys / 100_000)
     load_, watch = Load(server, keys), Watch(server, memory, quiet)
     thread = threading.Thread(target=watch.run, daemon=True)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        thread.start()
-        load_.run(lambda now: watch.done.is_set())
-    finally:
-        gc.enable()
-        gc.unfreeze()
-        load_.close()
+    with uncollected():
+        try:
+            thread.start()
+            load_.run(lambda now: watch.done.is_set())
+        finally:
+            load_.close()
     thread.join(10)
     if watch.error is not None:
         raise watch.error
     return load_, watch
 
 
-def _percentiles(found: list[float]) -> Row:
+def _percentiles(found: list[float]) -> dict[str, float]:
     ordered = sorted(found)
 
     def at(share: float) -> float:
-        return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 2)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
-    return {"p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1)}
+    return {"median": at(0.5), "99th percentile": at(0.99), "99.9th percentile": at(0.999), "maximum": at(1)}
 
 
-def latency(directory: Path, snapshot: Path, keys: int, rounds: int, kinds: list[str]) -> list[Row]:
-    """One row a server and phase."""
-    phases: dict[tuple[str, str], list[Row]] = {}
-    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    memory: dict[str, tuple[int, int]] = {}
-    for number in range(rounds):
-        for kind in kinds if number % 2 == 0 else kinds[::-1]:
-            place = directory / f"{kind}-latency"
-            place.mkdir(exist_ok=True)
-            shutil.copy(snapshot, place / "dump.rdb")
-            with running(kind, place, {}) as server:
-                found, watch = _watched(server, keys, memory=False)
-                seconds[kind].append(watch.ended - watch.began)
-                quiet = [took for due, took in found.found if due < watch.began]
-                during = [took for due, took in found.found if watch.began - 0.005 <= due <= watch.ended]
-                phases.setdefault((kind, "quiet"), []).append(_percentiles(quiet))
-                phases.setdefault((kind, "snapshot"), []).append(_percentiles(during))
-    for kind in kinds:
+def latency(run: Run) -> Iterator[Row]:
+    directory, keys = run.place("latency"), keys_of(run)
+    snapshot = make_snapshot(directory, keys)
+    phases = {"quiet": Samples(), "during BGSAVE": Samples()}
+    took = Samples()
+    for kind in turns(run.rounds, run.kinds):
+        place = directory / f"{kind}-latency"
+        place.mkdir(exist_ok=True)
+        shutil.copy(snapshot, place / "dump.rdb")
+        with running(kind, place, {}) as server:
+            found, watch = _watched(server, keys, memory=False)
+            took.add(kind, seconds=watch.ended - watch.began)
+            quiet = [each for due, each in found.found if due < watch.began]
+            during = [each for due, each in found.found if watch.began - 0.005 <= due <= watch.ended]
+            phases["quiet"].add(kind, **_percentiles(quiet))
+            phases["during BGSAVE"].add(kind, **_percentiles(during))
+    for kind in run.kinds:
         # Sampling disturbs, so it has a run of its own; in a process of its own, as what the first snapshot has
         # used is there for the second.
         with running(kind, directory / f"{kind}-latency", {}) as server:
             _, watch = _watched(server, keys, memory=True)
-            memory[kind] = watch.before, watch.peak
-    rows = []
-    for (kind, phase), found_rows in phases.items():
-        row: Row = {"test": f"latency_{phase}", "server": kind, "keys": keys, "rate": RATE}
-        row |= {
-            name: round(statistics.median(each[name] for each in found_rows), 2) for name in found_rows[0]
-        }
-        if phase == "snapshot":
-            before, peak = memory[kind]
-            row |= {
-                "seconds": round(statistics.median(seconds[kind]), 2),
-                "memory_before_mb": round(before / 1e6, 1),
-                "memory_peak_mb": round(peak / 1e6, 1),
-                "memory_ratio": round(peak / before, 3),
-            }
-        rows.append(row)
-    return rows
+            took.add(kind, memory=watch.peak / watch.before)
+    shutil.rmtree(directory)
+    for phase, samples in phases.items():
+        for figure, each in samples.found.items():
+            yield row(f"latency {phase}", figure, "ms", each, keys=keys, rate=RATE)
+    yield row("BGSAVE under load", "time", "s", took["seconds"], keys=keys)
+    yield row("BGSAVE under load", "peak of memory to what it was", "times", took["memory"], keys=keys)
 
 
 # -- the bound of everysec ---------------------------------------------------------------------------------
@@ -397,28 +341,25 @@ def oldest_unsynced(notes: list[tuple[str, float, float]]) -> tuple[float, float
     return oldest, longest
 
 
-def bound(directory: Path, seconds: float) -> list[Row]:
-    place = directory / "bound"
-    notes = directory / "notes.json"
+def bound(run: Run) -> Iterator[Row]:
+    place = run.place("bound")
+    notes = place / "notes.json"
     os.environ["KVSTORE_BENCH_NOTES"] = str(notes)
     code = "from benchmarks.persistence import serve_and_record as main; main()"
     command = [sys.executable, "-c", code, "serve", "--unix", str(place / "s")]
     options = {**LOGS["everysec"], **STEADY}
     with running("kvstore", place, options, command) as server:
-        rate = 0.0
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + run.pick(0.1, 3.0, 10.0)
         while time.monotonic() < deadline:
-            rate, _ = _set_rate(server, 30_000, 1)
+            set_rate(server, 30_000, 1)
     oldest, longest = oldest_unsynced(json.loads(notes.read_text()))
-    return [
-        {
-            "test": "everysec_bound",
-            "oldest_unsynced_s": round(oldest, 3),
-            "longest_sync_s": round(longest, 3),
-            "beyond_one_second_and_the_sync_s": round(max(0.0, oldest - 1 - longest), 3),
-            "rps": round(rate),
-        }
-    ]
+    beyond = max(0.0, oldest - 1 - longest)
+    for figure, seconds in {
+        "age of the oldest unsynced write": oldest,
+        "longest sync": longest,
+        "age beyond one second and the longest sync": beyond,
+    }.items():
+        yield row("appendfsync everysec", figure, "s", {"kvstore": [seconds]}, against=None)
 
 
 # -- embedded ------------------------------------------------------------------------------------------
@@ -433,76 +374,44 @@ def _opened(directory: Path, policy: str) -> Iterator[Any]:
         yield store
 
 
-def embedded(directory: Path, calls: int, rounds: int) -> list[Row]:
-    samples: dict[str, list[float]] = {}
+def embedded(run: Run) -> Iterator[Row]:
+    directory, calls, samples = run.place("embedded"), run.pick(500, 10_000, 60_000), Samples()
     with ExitStack() as stack:
         stores = {
             policy: stack.enter_context(_opened(directory, policy))
             for policy in ("memory", "no", "everysec", "always")
         }
         names = [f"key:{number:012d}" for number in range(10_000)]
-        for _ in range(rounds):
-            for policy, store in stores.items():
-                count = calls if policy != "always" else max(calls // 50, 100)
-                began = time.perf_counter()
-                for number in range(count):
-                    store.set(names[number % 10_000], b"value:12345678")
-                samples.setdefault(policy, []).append((time.perf_counter() - began) / count)
-    return [
-        {"test": f"embedded_set_{policy}", "us": round(statistics.median(found) * 1e6, 2)}
-        for policy, found in samples.items()
-    ]
+        for policy in turns(run.rounds, list(stores)):
+            put = stores[policy].set
+            count = calls if policy != "always" else max(calls // 50, 100)
+            began = time.perf_counter()
+            for number in range(count):
+                put(names[number % 10_000], b"value:12345678")
+            samples.add(policy, us=(time.perf_counter() - began) / count * 1e6)
+    found = samples["us"]
+    for policy in ("no", "everysec", "always"):
+        both = {"kvstore": found[policy], "memory": found["memory"]}
+        yield row(f"embedded set(), fsync {policy}", "time", "µs", both, against="memory")
 
 
 # -- all of it --------------------------------------------------------------------------------------------
 
-SECTIONS = ("load", "throughput", "latency", "bound", "embedded")
+SECTIONS: dict[str, Callable[[Run], Iterator[Row]]] = {
+    "load": load,
+    "throughput": throughput,
+    "latency": latency,
+    "bound": bound,
+    "embedded": embedded,
+}
 
 
-def measure(
-    sections: list[str], keys: int, requests: int, rounds: int, kinds: list[str], directory: Path
-) -> Iterator[Row]:
+def measure(run: Run) -> Iterator[Row]:
     """The rows of each section, as they come."""
-    snapshot = make_snapshot(directory, keys) if {"load", "latency"} & set(sections) else Path()
-    for section in sections:
-        place = directory / section
-        place.mkdir()
-        if section == "load":
-            yield from load(place, snapshot, keys, rounds, kinds)
-        elif section == "throughput":
-            yield from throughput(place, requests, rounds, kinds)
-        elif section == "latency":
-            yield from latency(place, snapshot, keys, rounds, kinds)
-        elif section == "bound" and "kvstore" in kinds:
-            yield from bound(place, min(10.0, requests / 5000))
-        elif section == "embedded" and "kvstore" in kinds:
-            yield from embedded(place, requests, rounds)
-        shutil.rmtree(place)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--requests", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sections", default=",".join(SECTIONS))
-    parser.add_argument("--servers", default=",".join(KINDS))
-    parser.add_argument("--directory", type=Path, help="on the disk to be measured")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-files-", dir=options.directory))
-    rows: list[Row] = []
-    try:
-        sections, kinds = options.sections.split(","), options.servers.split(",")
-        for row in measure(sections, options.keys, options.requests, options.rounds, kinds, directory):
-            rows.append(row)
-            print("  ".join(f"{name}={value}" for name, value in row.items()), flush=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    for name, section in SECTIONS.items():
+        if run.wants(name):
+            yield from section(run)
 
 
 if __name__ == "__main__":
-    main()
+    main("persistence", measure, __doc__)

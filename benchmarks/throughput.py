@@ -1,159 +1,168 @@
-"""Throughput and server CPU a command: kvstore and redis-server in turn, in one run.
+"""Throughput and server CPU a command: kvstore, redis-server and valkey-server in turn, in one run.
 
-    python -m benchmarks.throughput [--requests 50000] [--rounds 3] [--tests get,set] [--json FILE]
+    python -m benchmarks.throughput [--size small] [--rounds 3] [--rows get,set] [--json FILE]
 
-Each row is run on both servers in every round; the medians are compared. Only the ratios count: machines
-are shared and noisy. CPU is user and system time of the server's process, from /proc.
+Most rows are redis-benchmark's, with 50 clients; what it cannot send (transactions, messages to many subscribers) comes
+from `benchmarks/load.py`. Before each turn the server is emptied and filled with what the commands find, which is
+not measured. CPU is user and system time of the server's process, from /proc.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-# Name of the row, arguments of redis-benchmark.
-ROWS: dict[str, list[str]] = {
-    "get": ["-t", "get"],
-    "set": ["-t", "set"],
-    "incr": ["-t", "incr"],
-    "lpush": ["-t", "lpush"],
-    "rpop": ["-t", "rpop"],
-    "sadd": ["-t", "sadd"],
-    "hset": ["-t", "hset"],
-    "spop": ["-t", "spop"],
-    "zadd": ["-t", "zadd"],
-    "zpopmin": ["-t", "zpopmin"],
-    "lrange_100": ["-t", "lrange_100"],
-    "mset": ["-t", "mset"],
-}
-DEPTHS = (1, 16)
-CLIENTS = 50
+from benchmarks import load
+from benchmarks.harness import Row, Run, Samples, main, row, turns
+from benchmarks.instances import Instance, request, running
+
 KEYSPACE = 10_000
-_TICK = os.sysconf("SC_CLK_TCK")
+Words = tuple[bytes | str, ...]
+Fill = Callable[[int], Iterable[Words]]  # what is there before a load of so many requests
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+def strings(_: int) -> Iterator[Words]:
+    for number in range(KEYSPACE):
+        yield "SET", f"key:{number:012}", "VXK"
 
 
-@contextmanager
-def server(command: list[str], path: str) -> Iterator[int]:
-    """A server on a Unix socket, until the block ends; its pid."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while not os.path.exists(path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start")
-            time.sleep(0.05)
-        time.sleep(0.3)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
+def nothing(_: int) -> Iterator[Words]:
+    return iter(())
 
 
-def measure(pid: int, path: str, arguments: list[str], depth: int, requests: int) -> tuple[float, float]:
-    """Requests a second, and microseconds of the server's CPU a request."""
-    command = ["redis-benchmark", "-s", path, "-c", str(CLIENTS), "-n", str(requests), "-P", str(depth)]
-    command += ["-r", str(KEYSPACE), "-q", "--csv", *arguments]
-    before, started = cpu_seconds(pid), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-    elapsed, used = time.perf_counter() - started, cpu_seconds(pid) - before
-    last = done.stdout.strip().splitlines()[-1].split(",")
-    try:
-        rate = float(last[1].strip('"'))
-    except (IndexError, ValueError):
-        rate = requests / elapsed
-    return rate, used / requests * 1e6
+def many(*words: str, scores: bool = False, batch: int = 50) -> Fill:
+    """As many members as requests, in commands of many."""
+
+    def fill(requests: int) -> Iterator[Words]:
+        for at in range(0, requests, batch):
+            members = [f"element:{number:012}" for number in range(at, min(at + batch, requests))]
+            yield (
+                *words,
+                *(word for each in members for word in ([str(len(each) + at), each] if scores else [each])),
+            )
+
+    return fill
 
 
-def compare(tests: list[str], requests: int, rounds: int) -> list[dict[str, float | str | int]]:
-    """The rows, each measured on both servers in turn."""
-    directory = tempfile.mkdtemp(prefix="kvstore-bench-")
-    ours, theirs = f"{directory}/kvstore.sock", f"{directory}/redis.sock"
-    quiet = ["--port", "0", "--save", "", "--dir", directory]
-    rows: list[dict[str, float | str | int]] = []
-    try:
-        with (
-            server([sys.executable, "-m", "kvstore", "serve", "--unix", ours, *quiet], ours) as our_pid,
-            server(["redis-server", "--unixsocket", theirs, *quiet], theirs) as their_pid,
-        ):
-            for depth in DEPTHS:
-                for test in tests:
-                    row = _row(
-                        test,
-                        depth,
-                        requests * depth // 4 if depth > 4 else requests,
-                        rounds,
-                        (our_pid, ours),
-                        (their_pid, theirs),
-                    )
-                    rows.append(row)
-                    print(_line(row), flush=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    return rows
+def container(*words: str, pairs: str = "") -> Fill:
+    """One value of as many elements as ``words`` says last."""
+    *head, count = words
+
+    def fill(_: int) -> Iterator[Words]:
+        for number in range(int(count)):
+            before = {"": (), "score": (str(number),), "field": (f"field:{number:04}",)}[pairs]
+            yield (*head, *before, f"element:{number:04}")
+
+    return fill
 
 
-def _row(
-    test: str, depth: int, requests: int, rounds: int, ours: tuple[int, str], theirs: tuple[int, str]
-) -> dict[str, float | str | int]:
-    samples: dict[str, list[tuple[float, float]]] = {"kvstore": [], "redis": []}
-    for _ in range(rounds):
-        for name, (pid, path) in (("kvstore", ours), ("redis", theirs)):
-            if test in ("rpop", "spop", "zpopmin"):  # something must be there to pop
-                filler = {"rpop": "lpush", "spop": "sadd", "zpopmin": "zadd"}[test]
-                measure(pid, path, ROWS[filler], 16, KEYSPACE)
-            samples[name].append(measure(pid, path, ROWS[test], depth, requests))
-    rate = {name: statistics.median(sample[0] for sample in found) for name, found in samples.items()}
-    cpu = {name: statistics.median(sample[1] for sample in found) for name, found in samples.items()}
-    return {
-        "test": test,
-        "depth": depth,
-        "requests": requests,
-        "kvstore_rps": round(rate["kvstore"]),
-        "redis_rps": round(rate["redis"]),
-        "throughput_ratio": round(rate["kvstore"] / rate["redis"], 3),
-        "kvstore_cpu_us": round(cpu["kvstore"], 2),
-        "redis_cpu_us": round(cpu["redis"], 2),
-        "cpu_ratio": round(cpu["kvstore"] / max(cpu["redis"], 1e-9), 2),
-    }
+def entries(requests: int) -> Iterator[Words]:
+    """A stream with ten entries for each request, and a group that has yet to read them."""
+    yield "XGROUP", "CREATE", "stream", "group", "0", "MKSTREAM"
+    for number in range(requests * 10):
+        yield "XADD", "stream", "*", "field", f"value:{number:08}"
 
 
-def _line(row: dict[str, float | str | int]) -> str:
-    return (
-        f"{row['test']:>11} depth {row['depth']:>2}: throughput {row['throughput_ratio']:>5} of redis-server, "
-        f"CPU {row['kvstore_cpu_us']:>6} / {row['redis_cpu_us']:>5} µs = {row['cpu_ratio']}"
-    )
+SCRIPT = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('INCR', KEYS[2]) return redis.call('GET', KEYS[1])"
+READ_GROUP = "XREADGROUP GROUP group consumer COUNT 10 STREAMS stream >".split()
+MSET = ["MSET", *(word for n in range(10) for word in (f"key:{n}:__rand_int__", "VXK"))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--requests", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tests", default=",".join(ROWS))
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = compare(options.tests.split(","), options.requests, options.rounds)
-    if options.json:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+@dataclass(frozen=True)
+class Load:
+    """What is sent, and to what: words of redis-benchmark, or a generator of ours."""
+
+    words: tuple[str, ...] = ()
+    fill: Fill = nothing
+    share: float = 1.0  # of the requests of GET: slow commands need fewer
+    run: Callable[[Instance, int], tuple[float, float]] | None = None
+
+    def turn(self, server: Instance, requests: int, depth: int) -> tuple[float, float]:
+        with_client(server, self.fill(requests))
+        if self.run is not None:
+            return self.run(server, requests)
+        return load.redis_benchmark(server, self.words, requests, depth, KEYSPACE)
+
+
+def with_client(server: Instance, fill: Iterable[Words]) -> None:
+    client = server.client()
+    client.ask("FLUSHALL")
+    client.fill(fill)
+    client.close()
+
+
+def transactions(server: Instance, requests: int) -> tuple[float, float]:
+    commands = ("SET key value", "GET key", "HSET hash field value", "SADD set member", "ZADD zset 1 member")
+    words = ["MULTI", *commands, "EXEC"]
+    block = b"".join(request(*each.split()) for each in words)
+    return load.closed_loop(server, block * 4, 4, requests // 4, 8)
+
+
+SINGLE: dict[str, Load] = {
+    "GET": Load(("-t", "get"), strings),
+    "SET": Load(("-t", "set")),
+    "INCR": Load(("-t", "incr")),
+    "LPUSH": Load(("-t", "lpush")),
+    "RPOP": Load(("-t", "rpop"), many("RPUSH", "mylist")),
+    "SADD": Load(("-t", "sadd")),
+    "HSET": Load(("-t", "hset")),
+    "ZADD": Load(("-t", "zadd")),
+    "SPOP": Load(("-t", "spop"), many("SADD", "myset")),
+    "ZPOPMIN": Load(("-t", "zpopmin"), many("ZADD", "myzset", scores=True)),
+}
+BULK: dict[str, Load] = {
+    "MSET of 10": Load(tuple(MSET), share=0.5),
+    "LRANGE 100": Load(("LRANGE", "list", "0", "99"), container("RPUSH", "list", "600"), 0.3),
+    "LRANGE 300": Load(("LRANGE", "list", "0", "299"), container("RPUSH", "list", "600"), 0.15),
+    "LRANGE 600": Load(("LRANGE", "list", "0", "599"), container("RPUSH", "list", "600"), 0.1),
+    "HGETALL of 100": Load(("HGETALL", "hash"), container("HSET", "hash", "100", pairs="field"), 0.2),
+    "ZRANGE of 100": Load(
+        ("ZRANGE", "zset", "0", "-1"), container("ZADD", "zset", "100", pairs="score"), 0.3
+    ),
+    "SMEMBERS of 100": Load(("SMEMBERS", "set"), container("SADD", "set", "100"), 0.3),
+}
+COMPOUND: dict[str, Load] = {
+    "EVAL of three commands": Load(("EVAL", SCRIPT, "2", "key", "number", "value"), share=0.3),
+    "MULTI of 5": Load(run=transactions, share=0.3),
+    "PUBLISH to 100": Load(run=lambda server, requests: load.publish(server, 100, requests), share=0.05),
+    "XADD": Load(("XADD", "stream", "*", "field", "value"), share=0.6),
+    "XREADGROUP of 10": Load(tuple(READ_GROUP), entries, 0.1),
+}
+# (loads, depth, goal of the throughput, goal of the CPU)
+SECTIONS = (
+    (SINGLE, 1, "single", "cpu"),
+    (SINGLE, 16, "pipelined", None),
+    (BULK, 1, "bulk", None),
+    (COMPOUND, 1, "compound", None),
+)
+
+
+def measure(run: Run) -> Iterator[Row]:
+    """Two rows a load: throughput and CPU. The first turn of each only warms up."""
+    requests = run.pick(200, 20_000, 100_000)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(kind, run.place(kind), {})) for kind in run.kinds]
+        for loads, depth, goal, cpu_goal in SECTIONS:
+            for name, each in loads.items():
+                test = f"{name}, depth {depth}" if loads is SINGLE else name
+                if run.wants(test):
+                    count = max(16, int(requests * each.share * (3 if depth > 1 else 1)))
+                    samples = _samples(each, servers, count, depth, run.rounds)
+                    more = {"depth": depth, "requests": count}
+                    yield row(test, "throughput", "requests/s", samples["rate"], goal, **more)
+                    yield row(test, "CPU", "µs a request", samples["cpu"], cpu_goal, **more)
+
+
+def _samples(each: Load, servers: list[Instance], count: int, depth: int, rounds: int) -> Samples:
+    samples = Samples()
+    for server in servers:
+        each.turn(server, max(16, count // 10), depth)
+    for server in turns(rounds, servers):
+        rate, cpu = each.turn(server, count, depth)
+        samples.add(server.kind, rate=rate, cpu=cpu)
+    return samples
 
 
 if __name__ == "__main__":
-    main()
+    main("throughput", measure, __doc__)

@@ -1,4 +1,4 @@
-"""The benchmark of files, very small: it must run when it is needed. Figures mean nothing at this size."""
+"""The benchmarks, very small: they must run when they are needed. Figures mean nothing at this size."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import Run
 from benchmarks.persistence import SECTIONS, measure, oldest_unsynced
 from tests.conftest import require
 
-KINDS = ["kvstore", "redis"]
+KINDS = ("kvstore", "redis")
+
+
+def tiny(tmp_path: Path, *rows: str) -> Run:
+    return Run("tiny", 1, KINDS, tmp_path, rows)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_gives_its_rows(section: str, tmp_path: Path) -> None:
     require("redis")
-    rows = list(measure([section], keys=2000, requests=500, rounds=1, kinds=KINDS, directory=tmp_path))
-    names = {row["test"] for row in rows}
+    names = {row["test"] for row in measure(tiny(tmp_path, section))}
     assert (
         names
         == {
-            "load": {"load_rdb", "load_aof", "save"},
-            "throughput": {"set_none", "set_everysec", "set_always"},
-            "latency": {"latency_quiet", "latency_snapshot"},
-            "bound": {"everysec_bound"},
-            "embedded": {f"embedded_set_{name}" for name in ("memory", "no", "everysec", "always")},
+            "load": {"load an RDB file", "load a log", "save an RDB file"},
+            "throughput": {
+                f"SET, log {name}, depth {n}" for name in ("none", "everysec", "always") for n in (1, 16)
+            },
+            "latency": {"latency quiet", "latency during BGSAVE", "BGSAVE under load"},
+            "bound": {"appendfsync everysec"},
+            "embedded": {f"embedded set(), fsync {name}" for name in ("no", "everysec", "always")},
         }[section]
     )
 
