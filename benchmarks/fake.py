@@ -207,7 +207,7 @@ def beside_others(test: str, found: dict[str, float], figure: str = "time", unit
 def measure(run: Run) -> Iterator[Row]:
     import fakeredis
 
-    seconds, rounds, pages = run.pick(0.001, 0.05, 0.3), run.rounds, run.pick(1000, 20_000, 100_000)
+    seconds, rounds, many = run.pick(0.001, 0.05, 0.3), run.rounds, run.pick(1000, 20_000, 100_000)
     with ExitStack() as stack:
         server = stack.enter_context(running("redis", run.place("fake"), {}))
         clients: dict[str, Any] = {

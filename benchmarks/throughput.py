@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks import load
 from benchmarks.harness import Row, Run, Samples, main, row, turns
@@ -149,7 +150,7 @@ def measure(run: Run) -> Iterator[Row]:
                 if run.wants(test):
                     count = max(16, int(requests * each.share * (3 if depth > 1 else 1)))
                     samples = _samples(each, servers, count, depth, run.rounds)
-                    more = {"depth": depth, "requests": count}
+                    more: dict[str, Any] = {"depth": depth, "requests": count}
                     yield row(test, "throughput", "requests/s", samples["rate"], goal, **more)
                     yield row(test, "CPU", "µs a request", samples["cpu"], cpu_goal, **more)
 
