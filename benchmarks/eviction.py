@@ -1,32 +1,27 @@
 """Hit ratios of the eviction policies, beside redis-server's at the same number of resident keys.
 
-    python -m benchmarks.eviction [--requests 150000] [--keys 20000] [--policy allkeys-lru]
+    python -m benchmarks.eviction [--size small] [--rows allkeys-lru] [--json FILE]
 
 The trace is cache-aside: GET, and SET on a miss. Keys are drawn by Zipf's law; a second trace moves the
 popularity along, as caches see it. redis-server runs first, held by its maxmemory; kvstore then gets the
 limit at which as many keys fit, and a clock that moves at the pace of redis-server's run, so that both
-see the same idle times. Printed: hit ratios after the warm-up, and their quotient.
+see the same idle times. The figures are hit ratios after the warm-up.
 """
 
 from __future__ import annotations
 
-import argparse
 import bisect
 import itertools
 import random
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.harness import Row, Run, main, row
+from benchmarks.instances import Client, running
 from kvstore.engine.context import Context, ManualClock
 from kvstore.engine.database import Database
 from kvstore.engine.eviction import POLICIES
 from kvstore.engine.memory import weigh_key
-from tests import servers
-from tests.rawclient import encode, parse
 
 VALUE = b"v" * 100
 TTL_MS = 10_000_000
@@ -57,38 +52,37 @@ def lives(seed: int) -> Iterator[int]:
         yield TTL_MS + rng.randrange(TTL_MS)
 
 
-def run_redis(policy: str, requests: list[bytes], resident: int) -> tuple[float, int, float]:
+def run_redis(run: Run, policy: str, requests: list[bytes], resident: int) -> tuple[float, int, float]:
     """Hit ratio, mean number of resident keys, seconds."""
     options = {"maxmemory-policy": policy, "maxmemory-samples": "5"}
-    with servers.running("redis", options=options) as server, server.client() as client:
+    with running("redis", run.place("redis"), options) as server:
+        client = server.client()
         volatile = policy.startswith("volatile")
         # The limit at which about that many keys fit, by trial: fill, and see what they take.
         before = _used(client)
         for n in range(resident):
-            client.call("SET", b"key:%08d" % n, VALUE, *(("PX", TTL_MS) if volatile else ()))
+            client.ask("SET", b"key:%08d" % n, VALUE, *(("PX", str(TTL_MS)) if volatile else ()))
         limit = _used(client)
         assert limit > before
-        client.call("FLUSHALL")
-        client.call("CONFIG", "SET", "maxmemory", limit)
+        client.ask("FLUSHALL")
+        client.ask("CONFIG", "SET", "maxmemory", str(limit))
         hits, sizes, ttls = 0, [], lives(7)
         start = int(len(requests) * WARM_UP)
         began = time.monotonic()
         for at, key in enumerate(requests):
-            client.sock.sendall(encode("GET", key))
-            if client.read_reply_bytes()[:2] != b"$-":
+            if client.ask("GET", key) is not None:
                 hits += at >= start
             else:
-                ttl = ("PX", next(ttls)) if volatile else ()
-                client.call("SET", key, VALUE, *ttl)
+                ttl = ("PX", str(next(ttls))) if volatile else ()
+                client.ask("SET", key, VALUE, *ttl)
             if at >= start and at % 1000 == 0:
-                sizes.append(int(parse(client.call("DBSIZE")).text))
+                sizes.append(client.ask("DBSIZE"))
         took = time.monotonic() - began
     return hits / (len(requests) - start), round(sum(sizes) / len(sizes)), took
 
 
-def _used(client) -> int:  # type: ignore[no-untyped-def]
-    info = parse(client.call("INFO", "memory")).text.decode()
-    return int(info.split("used_memory:")[1].split()[0])
+def _used(client: Client) -> int:
+    return int(client.info("memory")["used_memory"])
 
 
 def run_kvstore(
@@ -124,28 +118,24 @@ def run_kvstore(
     return hits / (len(requests) - start), round(sum(sizes) / len(sizes)), took
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--requests", type=int, default=150_000)
-    parser.add_argument("--keys", type=int, default=20_000)
-    parser.add_argument("--resident", type=int, default=2_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--policy", choices=POLICIES[1:], action="append")
-    args = parser.parse_args()
-    print(f"{args.requests} requests over {args.keys} keys, about {args.resident} of them resident")
-    print(f"{'policy':16} {'trace':8} {'redis':>7} {'kvstore':>8} {'quotient':>9} {'keys':>11}")
-    for policy in args.policy or POLICIES[1:]:
+def measure(run: Run) -> Iterator[Row]:
+    if "redis" not in run.kinds:
+        return
+    count, keys, resident = (
+        run.pick(4000, 30_000, 150_000),
+        run.pick(4000, 20_000, 20_000),
+        run.pick(1500, 2000, 2000),
+    )
+    for policy in POLICIES[1:]:
         for drift in (False, True):
-            requests = trace(args.seed, args.requests, args.keys, drift)
-            theirs, resident, seconds = run_redis(policy, requests, args.resident)
-            ours, kept, took = run_kvstore(policy, requests, resident, seconds)
-            name = "drifting" if drift else "fixed"
-            print(
-                f"{policy:16} {name:8} {theirs:7.4f} {ours:8.4f} {ours / theirs:9.3f} {resident:5}/{kept:5}"
-                f"   redis {seconds:.1f} s, kvstore {took:.1f} s in process",
-                flush=True,
-            )
+            if run.wants(policy):
+                requests = trace(1, count, keys, drift)
+                theirs, held, seconds = run_redis(run, policy, requests, resident)
+                ours, kept, _ = run_kvstore(policy, requests, held, seconds)
+                name = f"{policy}, {'drifting' if drift else 'fixed'} popularity"
+                found = {"kvstore": [ours], "redis": [theirs]}
+                yield row(name, "hits", "of all requests", found, keys_redis=held, keys_kvstore=kept)
 
 
 if __name__ == "__main__":
-    main()
+    main("eviction", measure, __doc__)

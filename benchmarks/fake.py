@@ -36,7 +36,7 @@ class Stub(redis.Connection):
     answer: Any = b"OK"
 
     def connect(self) -> None:
-        self._sock = self
+        self._sock: Any = self
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         self._sock = None

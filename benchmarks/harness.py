@@ -101,9 +101,9 @@ def row(
     made["medians"] = {who: rounded(statistics.median(found)) for who, found in samples.items()}
     made["rounds"] = max(map(len, samples.values()))
     ours = samples.get("kvstore")
-    if ours is None or (against is not None and against not in samples):
-        return made
-    theirs = samples[against] if against is not None else [1.0] * len(ours)
+    theirs = [1.0] * len(ours or ()) if against is None else samples.get(against)
+    if ours is None or theirs is None or min(*ours, *theirs) < 0 or (against and 0 in (*ours, *theirs)):
+        return made  # there is no ratio
     made["against"] = against
     made["result"] = rounded(_quotient(statistics.median(ours), statistics.median(theirs), inverse))
     each = [_quotient(mine, other, inverse) for mine, other in zip(ours, theirs, strict=False)]
@@ -115,7 +115,7 @@ def row(
 
 
 def _quotient(ours: float, theirs: float, inverse: bool) -> float:
-    return theirs / max(ours, 1e-12) if inverse else ours / max(theirs, 1e-12)
+    return theirs / ours if inverse else ours / theirs
 
 
 def rounded(value: float) -> float:
