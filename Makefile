@@ -20,7 +20,6 @@ test:
 heavy:
 	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --heavy --timeout 3000
 
+# All benchmarks, roughly; without --size small they take far longer.
 bench:
-	$(PYTHON) -m benchmarks.store_vs_dict
-	$(PYTHON) -m benchmarks.throughput
-	$(PYTHON) -m benchmarks.persistence
+	$(PYTHON) -m benchmarks --size small --results build/benchmarks

@@ -102,7 +102,7 @@ def row(
     made["rounds"] = max(map(len, samples.values()))
     ours = samples.get("kvstore")
     theirs = [1.0] * len(ours or ()) if against is None else samples.get(against)
-    if ours is None or theirs is None or min(*ours, *theirs) < 0 or (against and 0 in (*ours, *theirs)):
+    if ours is None or theirs is None or (against and min(*ours, *theirs) <= 0):
         return made  # there is no ratio
     made["against"] = against
     made["result"] = rounded(_quotient(statistics.median(ours), statistics.median(theirs), inverse))

@@ -1,6 +1,6 @@
 """Latency at half of the maximum rate, and throughput beside many idle connections.
 
-    python -m benchmarks.latency [--size small] [--rounds 3] [--rows latency,idle] [--json FILE]
+    python -m benchmarks.latency [--size small] [--rounds 3] [--rows latency,get] [--json FILE]
 
 - Latency: GET on 50 connections at a steady rate, whatever the server does (an open loop): the time from when a
   request was due to its reply. The rate is the same for all servers: half of what the slowest of them reaches when each
@@ -27,7 +27,7 @@ PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 def measure(run: Run) -> Iterator[Row]:
     if run.wants("latency"):
         yield from latency(run)
-    if run.wants("idle"):
+    if run.wants("GET beside"):
         yield from idle(run)
 
 
@@ -101,6 +101,7 @@ def idle(run: Run) -> Iterator[Row]:
             for server in turns(run.rounds, (alone, crowded)):
                 rate, _ = load.redis_benchmark(server, ["-t", "get"], requests)
                 rates.add("kvstore" if server is crowded else "none idle", rate=rate)
+        test = f"GET beside {count:,} idle connections"
         if kind == "kvstore":
             test = "GET beside idle connections"
             yield row(
@@ -108,7 +109,7 @@ def idle(run: Run) -> Iterator[Row]:
             )
         else:
             theirs = {"with idle" if who == "kvstore" else who: each for who, each in rates["rate"].items()}
-            yield row(f"GET beside idle connections, {kind}", "throughput", "requests/s", theirs, idle=count)
+            yield row(f"{test}, {kind}", "throughput", "requests/s", theirs, idle=count)
 
 
 if __name__ == "__main__":

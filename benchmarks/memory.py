@@ -103,8 +103,9 @@ def measure(run: Run) -> Iterator[Row]:
             for kind in run.kinds:
                 resident, own = growth(run, kind, fill(count), goal == "memory-small")
                 samples.add(kind, resident=resident / count, own=own / count)
-            yield row(name, "resident memory", unit, samples["resident"], goal, count=count)
-            yield row(name, "used_memory", unit, samples["own"], count=count)
+            test = f"{name}, {count:,}"
+            yield row(test, "resident memory", unit, samples["resident"], goal, count=count)
+            yield row(test, "used_memory", unit, samples["own"], count=count)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def load(run: Run) -> Iterator[Row]:
             samples.add(kind, aof=server.seconds_of("DB loaded from append only file"))
     shutil.rmtree(directory)
     for figure, name in {"rdb": "load an RDB file", "aof": "load a log", "save": "save an RDB file"}.items():
-        yield row(name, "time", "s", samples[figure], "files", keys=keys)
+        yield row(f"{name}, {keys:,} keys", "time", "s", samples[figure], "files", keys=keys)
 
 
 def _timed_save(server: Instance, keys: int) -> float:
