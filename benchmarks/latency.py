@@ -99,14 +99,14 @@ def idle(run: Run) -> Iterator[Row]:
             for server in (alone, crowded):
                 load.redis_benchmark(server, ["-t", "get"], max(100, requests // 5))
             for server in turns(run.rounds, (alone, crowded)):
-                rate, _ = load.redis_benchmark(server, ["-t", "get"], requests)
-                rates.add("kvstore" if server is crowded else "none idle", rate=rate)
+                rate, cpu = load.redis_benchmark(server, ["-t", "get"], requests)
+                rates.add("kvstore" if server is crowded else "none idle", rate=rate, cpu=cpu)
         test = f"GET beside {count:,} idle connections"
         if kind == "kvstore":
-            test = "GET beside idle connections"
             yield row(
                 test, "throughput", "requests/s", rates["rate"], "idle", against="none idle", idle=count
             )
+            yield row(test, "CPU", "µs a request", rates["cpu"], against="none idle", idle=count)
         else:
             theirs = {"with idle" if who == "kvstore" else who: each for who, each in rates["rate"].items()}
             yield row(f"{test}, {kind}", "throughput", "requests/s", theirs, idle=count)

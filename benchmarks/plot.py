@@ -157,7 +157,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     **{f"goal-{goal}": lambda results, goal=goal: goal_table(results, goal) for goal in GOALS},  # type: ignore[misc]
     **{
         f"file-{name}": lambda results, name=name: file_table(results, name)  # type: ignore[misc]
-        for name in ("throughput", "latency", "memory", "persistence", "fake", "eviction")
+        for name in ("throughput", "latency", "start", "large", "memory", "persistence", "fake", "eviction")
     },
 }
 
