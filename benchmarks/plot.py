@@ -190,7 +190,7 @@ def draw(results: Results, name: str, path: Path) -> None:
     )
     look = {"svg.hashsalt": "kvstore", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
     with pyplot.rc_context(look):
-        figure, axes = pyplot.subplots(figsize=(9, 1 + 0.24 * max(1, len(rows))))
+        figure, axes = pyplot.subplots(figsize=(9, 1.3 + 0.24 * max(1, len(rows))))
         places = range(len(rows))
         axes.barh(
             places, [row["result"] for row in rows], color=[colours[row["goal"]] for row in rows], height=0.7
@@ -204,7 +204,8 @@ def draw(results: Results, name: str, path: Path) -> None:
         axes.set_yticks(list(places), [f"{row['test']}: {row['figure']}" for row in rows])
         axes.set_xlim(0, min(8.0, max([1.5, *(row["result"] * 1.1 for row in rows)])))
         axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_title(f"{title}; red: the goal; thin: the spread", fontsize=10)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("red: the goal; thin line: the spread; dotted: redis-server")
         figure.tight_layout()
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
