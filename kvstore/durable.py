@@ -130,9 +130,9 @@ class DurableStore(Store):
     _opener = 0  # the thread that made it
 
     def _sibling(self, ctx: Context, index: int) -> Database:
-        sibling = super()._sibling(ctx, index)
         if self._pulse.why_closed:
             raise PersistenceError(self._pulse.why_closed)
+        sibling = super()._sibling(ctx, index)
         assert isinstance(sibling, DurableStore)
         sibling._pulse = self._pulse
         return sibling
@@ -207,6 +207,7 @@ class DurableStore(Store):
             elif database is not self and isinstance(database, Store):
                 database._close_clients()
             _data_slot.__delete__(database)
+            database.__class__ = _closed(type(database))
 
     def _abandon(self) -> None:
         """This process was forked from the one that has the files."""
@@ -234,10 +235,29 @@ class DurableStore(Store):
             # The collector runs wherever it likes, also in the thread that syncs this store's file.
             Thread(target=self._close_forgotten, name="kvstore-close").start()
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "_data":
-            raise PersistenceError(self._pulse.why_closed)
-        return super().__getattr__(name)
+
+class _Closed:
+    """Mixed in before the class of a store that is closed: nothing leads to its data any more."""
+
+    _pulse: Pulse
+
+    @property
+    def _data(self) -> Any:
+        raise PersistenceError(self._pulse.why_closed)
+
+    _own = _data
+
+
+_CLOSED: dict[type, type] = {}
+
+
+def _closed(cls: type) -> type:
+    """The closed variant of a class. Its objects become this, as ``__getattr__`` would slow down those that are open."""
+    if cls not in _CLOSED:
+        _CLOSED[cls] = type(
+            cls.__name__, (_Closed, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__}
+        )
+    return _CLOSED[cls]
 
 
 def _raw(store: DurableStore) -> DurableStore:

@@ -26,6 +26,46 @@ if TYPE_CHECKING:
     from kvstore.scripts import Script
 
 
+# What redis-py's client has that is about servers and connections, or a command that no method here is for.
+_OF_CLIENT = """acl_cat acl_deluser acl_dryrun acl_genpass acl_getuser acl_help acl_list acl_load acl_log acl_log_reset
+    acl_save acl_setuser acl_users acl_whoami auth auto_close_connection_pool bgrewriteaof bgsave client_getname
+    client_getredir client_id client_info client_kill client_kill_filter client_list client_no_evict client_no_touch
+    client_pause client_reply client_setinfo client_setname client_tracking client_tracking_off client_tracking_on
+    client_trackinginfo client_unblock client_unpause cluster command command_count command_docs command_getkeys
+    command_getkeysandflags command_info command_list config_get config_resetstat config_rewrite config_set connection
+    connection_pool debug_object debug_segfault failover from_pool from_url get_cache get_connection_kwargs get_encoder
+    get_retry hello info keyspace_notifications lastsave latency_doctor latency_graph latency_histogram latency_history
+    latency_latest latency_reset load_external_module lolwut memory_doctor memory_help memory_malloc_stats
+    memory_purge memory_stats migrate module_list module_load module_loadex module_unload monitor parse_response psync
+    pubsub_channels pubsub_numpat pubsub_numsub pubsub_shardchannels pubsub_shardnumsub quit readonly readwrite
+    replicaof reset response_callbacks role save script_debug script_kill select set_response_callback set_retry
+    shutdown single_connection_lock slaveof slowlog_get slowlog_len slowlog_reset sync unwatch wait waitaof
+    watch""".split()
+
+
+class _OfClient:
+    """A name of ``client()``, which is asked for it at each use.
+
+    Not by ``__getattr__``: the interpreter is slow at every attribute of an object whose class has one, which
+    doubled the time of a GET.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __get__(self, store: Store | None, owner: type) -> Any:
+        if store is None:
+            return self
+        try:
+            return getattr(store.client(), self._name)
+        except errors.StoreError as error:
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r} ({error})"
+            ) from None
+
+
 class Store(EngineStore):
     __doc__ = EngineStore.__doc__
 
@@ -287,16 +327,10 @@ class Store(EngineStore):
         """redis-py's Lock on this store (needs ``redis`` and ``lua``)."""
         return self.client().lock(name, *args, **kwargs)  # type: ignore[arg-type]
 
-    def __getattr__(self, name: str) -> Any:
-        """redis-py's methods about servers and connections, run by ``client()``."""
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            return getattr(self.client(), name)
-        except errors.StoreError as error:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r} ({error})"
-            ) from None
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Those of ``_OF_CLIENT``."""
 
     def close(self) -> None:
         """Close the clients and subscriptions that this object made."""
@@ -333,3 +367,7 @@ def _as_dict(words: list[Any]) -> dict[bytes, Any]:
 def _as_exception(text: str) -> errors.ResponseError:
     """The exception of an error reply, by its code."""
     return _CLASSES.get(text.split(" ", 1)[0], errors.ResponseError)(text)
+
+
+for _name in _OF_CLIENT:
+    setattr(Store, _name, _OfClient(_name))

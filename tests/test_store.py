@@ -95,6 +95,51 @@ class TestConfinement:
         assert store.twice("k") == b"vv"
         assert isinstance(in_other_thread(lambda: store.twice("k")), WrongThreadError)
 
+    def test_a_subclass_may_have_its_own_get_and_set(self) -> None:
+        class Mine(Store):
+            def get(self, name: Any) -> bytes | None:
+                return b"mine"
+
+            def set(self, name: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+                return super().set(name, b"<%b>" % value, *args, **kwargs)
+
+        store = Mine()
+        for _ in range(2):
+            store.set(b"k", b"v")
+            assert (store.get(b"k"), store.getrange(b"k", 0, -1)) == (b"mine", b"<v>")
+
+    def test_get_and_set_of_bytes_are_those_of_a_store_that_is_not_confined(self) -> None:
+        clock, counts = ManualClock(1_700_000_000_000), []
+        for store in (Store(clock=clock), Store(clock=clock, check_same_thread=False)):
+            assert store.get(b"k") is None
+            for value in (b"v", b"w"):
+                assert store.set(b"k", value) is True
+                assert store.get(b"k") == value
+            store.set(b"k", b"x", ex=10)
+            assert store.set(b"k", b"y", nx=True) is None and store.ttl(b"k") == 10
+            assert store.set(b"k", b"z") is True and store.ttl(b"k") == -1
+            store.set(name=b"k", value=b"x", px=10)
+            clock.advance(0.011)
+            assert store.get(b"k") is None
+            store.rpush(b"k", b"e")
+            with pytest.raises(WrongTypeError):
+                store.get(b"k")
+            assert store.set(b"k", b"v") is True and store.type(b"k") == b"string"
+            counts.append((store.ctx.stats.hits, store.ctx.stats.misses))
+            with store.pubsub() as heard:
+                store.config_set("notify-keyspace-events", "KEA")
+                heard.psubscribe("__keyevent@0__:*")
+                heard.get_message()
+                store.set(b"k", b"v")
+                assert heard.get_message()["channel"] == b"__keyevent@0__:set"
+        assert counts[0] == counts[1]
+
+    def test_no_object_pays_for_a_getattr(self, tmp_path: Any) -> None:
+        # A class that has one makes the interpreter look up every attribute the slow way.
+        with kvstore.open(tmp_path) as durable:
+            for store in (Store(), Store(maxmemory=1 << 20), durable, durable.database(1)):
+                assert not hasattr(type(store), "__getattr__")
+
 
 class TestDatabases:
     def test_databases_share_nothing_but_the_context(self) -> None:

@@ -55,8 +55,8 @@ def public_methods(group: type) -> list[tuple[str, Any]]:
 
 
 def own(name: str) -> Any:
-    """The Store's own method, or None."""
-    return next((vars(cls)[name] for cls in Store.__mro__ if name in vars(cls)), None)
+    """The Store's own method, or None; what it has of its client is not."""
+    return next((vars(cls)[name] for cls in Store.__mro__ if callable(vars(cls).get(name))), None)
 
 
 def parameters(method: Any) -> list[tuple[str, str, Any]]:
@@ -83,6 +83,28 @@ def test_every_method_is_there_with_the_same_parameters(group: type) -> None:
 
 def test_methods_without_a_reason_to_be_missing_are_not_listed() -> None:
     assert [name for name in MISSING if own(name) is not None] == []
+
+
+@pytest.mark.skipif(not with_redis_py_of_the_comparison(), reason="names are those of redis-py 8")
+def test_what_a_client_has_besides_is_the_clients() -> None:
+    without = {
+        "bf",
+        "cf",
+        "cms",
+        "ft",
+        "json",
+        "tdigest",
+        "topk",
+        "ts",
+        "vset",
+    }  # of modules that are not here
+    store = Store()
+    for name in dir(redis.Redis):
+        newer = name.startswith(("ar", "himport_", "hotkeys_", "sentinel")) or name in MISSING
+        if not (name.startswith("_") or name in without or newer):
+            assert hasattr(Store, name), name
+    assert store.config_get("maxmemory") == {"maxmemory": "0"}
+    assert not hasattr(store, "nothing_has_this")
 
 
 def test_every_public_method_says_what_it_does() -> None:

@@ -83,6 +83,7 @@ class Keyspace:
         "_expires",
         "_on_access",
         "_order",
+        "_thread",
         "_timed",
         "_volatile",
         "ctx",

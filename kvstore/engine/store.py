@@ -1,8 +1,8 @@
 """The engine's Store: one database of a context of its own, confined to the thread that made it.
 
-Confinement costs the methods nothing: a confined class shadows the slot that holds the data with a
-property that checks the thread, so that every way to the data is checked and no method has a line
-for it. Decoding works by a second class whose public methods wrap those of a raw store.
+Confinement costs the methods no line: a confined class shadows the slot that holds the data with a
+property that checks the thread, so that every way to the data is checked. GET and SET, where the property
+would be most of the cost, check for themselves. Decoding works by a second class whose public methods wrap those of a raw store.
 
 No command logic here.
 """
@@ -17,7 +17,8 @@ from typing import Any
 
 from kvstore.engine.context import Clock, Context
 from kvstore.engine.database import Database
-from kvstore.engine.keyspace import Keyspace
+from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT
+from kvstore.engine.strings import Strings
 from kvstore.errors import OutOfMemoryError, WrongThreadError
 
 _data_slot = Keyspace.__dict__["_data"]
@@ -92,7 +93,8 @@ class Store(Database):
 class _Confined:
     """Mixed in before a Store class: the data is for one thread only."""
 
-    _thread: int
+    _thread: int  # a slot of Keyspace
+    _own = _data_slot  # behind the property
 
     def _adopt(self, ctx: Context, index: int) -> None:
         self._thread = get_ident()
@@ -100,16 +102,47 @@ class _Confined:
 
     @property
     def _data(self) -> dict[bytes, Any]:
-        if get_ident() != self._thread:
-            raise WrongThreadError(
-                "a Store can only be used in the thread that made it: it was made in thread "
-                f"{self._thread} and this is thread {get_ident()}"
-            )
-        return _data_slot.__get__(self)  # type: ignore[no-any-return]
+        if get_ident() == self._thread:
+            return self._own  # type: ignore[no-any-return]
+        raise WrongThreadError(
+            "a Store can only be used in the thread that made it: it was made in thread "
+            f"{self._thread} and this is thread {get_ident()}"
+        )
 
     @_data.setter
     def _data(self, data: dict[bytes, Any]) -> None:
-        _data_slot.__set__(self, data)
+        self._own = data
+
+
+@functools.wraps(Strings.get)
+def _get(self: Any, name: KeyT) -> bytes | None:
+    if type(name) is bytes and get_ident() == self._thread:
+        value = self._own.get(name)
+        if type(value) is bytes and name not in self._expires and self._on_access is None:
+            self.ctx.stats.hits += 1
+            return value
+    return Strings.get(self, name)
+
+
+@functools.wraps(Strings.set)
+def _set(self: Any, name: KeyT, value: EncodableT, *args: Any, **kwargs: Any) -> bool | bytes | None:
+    if not args and not kwargs and type(name) is bytes is type(value) and get_ident() == self._thread:
+        own = self._own
+        if (
+            name in own
+            and name not in self._expires
+            and not self.live
+            and self._before_change is None
+            and self._on_access is None
+        ):
+            own[name] = value
+            self.dirty += 1
+            return True
+    return Strings.set(self, name, value, *args, **kwargs)
+
+
+# The methods of a confined class that check the thread themselves, if the class it is made of has the usual ones.
+_CHECKING: dict[str, Callable[..., Any]] = {"get": _get, "set": _set}
 
 
 # Methods that may grow the data: those of the commands that Redis refuses when memory is short.
@@ -164,7 +197,10 @@ def _confined(cls: type[Store]) -> type:
 
 
 def _confine(cls: type[Store]) -> type:
-    return type(cls.__name__, (_Confined, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    usual = {name: own for name, own in _CHECKING.items() if getattr(cls, name) is getattr(Strings, name)}
+    return type(
+        cls.__name__, (_Confined, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__, **usual}
+    )
 
 
 def decode(value: Any) -> Any:
