@@ -126,8 +126,10 @@ class Hashes(Keyspace):
         if not found.wide:
             limits = self.ctx.limits
             longest = limits.hash_max_listpack_value
-            if size > 2 * limits.hash_max_listpack_entries or max(map(len, words)) > longest:
-                found.wide = True
+            if size == 2:
+                found.wide = len(words[0]) > longest or len(words[1]) > longest
+            else:
+                found.wide = size > 2 * limits.hash_max_listpack_entries or max(map(len, words)) > longest
         if found.order is None and found.deadlines is None:
             if size == 2:
                 found[words[0]] = words[1]
@@ -137,8 +139,8 @@ class Hashes(Keyspace):
             for at in range(0, size, 2):
                 found.put(words[at], words[at + 1])
         after = len(found)
-        if not found.wide and after > self.ctx.limits.hash_max_listpack_entries:
-            found.wide = True
+        if not found.wide:
+            found.wide = after > self.ctx.limits.hash_max_listpack_entries
         self.dirty += size // 2
         if self.live:
             self.commit((b"HSET", key, *words), ("hset", key))

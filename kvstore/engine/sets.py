@@ -33,11 +33,18 @@ class Sets(Keyspace):
 
     def sadd(self, name: KeyT, *values: EncodableT) -> int:
         """Add members; how many were new. O(1) a member. Raises WrongTypeError."""
-        key = to_bytes(name)
+        key = name if type(name) is bytes else to_bytes(name)
         limits = self.ctx.limits
-        found = self._write_as(key, Set)
+        found = self._data.get(key)
+        if (
+            type(found) is not Set
+            or key in self._expires
+            or self._before_change is not None
+            or self._on_access is not None
+        ):
+            found = self._write_as(key, Set)  # else as it does, without the calls
         if len(values) == 1:
-            member = to_bytes(values[0])
+            member = values[0] if type(values[0]) is bytes else to_bytes(values[0])
             if found is None:
                 found = Set.expecting(member, 1, limits)
                 self._create(key, found)

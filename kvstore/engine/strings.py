@@ -454,7 +454,8 @@ class Strings(Keyspace):
     decr = decrby
 
     def _add(self, key: bytes, step: int) -> int:
-        old = self._data.get(key)
+        data = self._data  # once: it may be a property that looks at the thread
+        old = data.get(key)
         if (
             type(old) is not bytes
             or key in self._expires
@@ -475,7 +476,7 @@ class Strings(Keyspace):
                 total = number + step
             if not INT64_MIN <= total <= INT64_MAX:
                 raise ResponseError(OVERFLOW)
-            self._data[key] = b"%d" % total
+            data[key] = b"%d" % total
         else:
             raise WrongTypeError
         self.dirty += 1
