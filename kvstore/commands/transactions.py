@@ -82,9 +82,12 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         notifications = hub.notifications
         replies = []
         with ctx.unit():
+            usual = executing = None
             for words in queue:
+                if session.table is not usual:  # at first, and once a command has changed what the client may do
+                    usual, executing = session.table, session.table_of(session.codec, EXECUTING)
                 told = len(session.out)
-                reply = execute(words, session.table_of(session.codec, EXECUTING))
+                reply = execute(words, executing)
                 if reply is NO_REPLY and not codec.on_wire and len(session.out) > told:
                     replies += _taken_back(session, told)
                 else:
