@@ -46,9 +46,9 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """With the libraries and without."""
     name: str = request.param
     if name == "pure":
-        monkeypatch.setattr(codec, "_fast_crc64", None)
+        monkeypatch.setattr(codec, "_calculate", codec.crc64_pure)
         monkeypatch.setattr(codec, "_lzf", None)
-    elif codec._fast_crc64 is None or codec._lzf is None:
+    elif codec._load_crc64() is codec.crc64_pure or codec._lzf is None:
         pytest.skip("the libraries are not installed")
     return name
 

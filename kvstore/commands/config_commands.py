@@ -5,7 +5,6 @@ Must not know: what the directives do.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from kvstore.commands.help import add_help
@@ -65,5 +64,4 @@ def reset_statistics(hub: Hub) -> None:
     hub.total_errors = 0
     hub.host.reset()
     hub.scripting.interpreter.evicted = 0
-    for field in fields(hub.ctx.stats):
-        setattr(hub.ctx.stats, field.name, field.default)
+    hub.ctx.stats.reset()

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from kvstore.commands.args import Args
 from kvstore.commands.kinds import BULK, OK
 from kvstore.commands.registry import KEY_OVERWRITE, KEY_READ, Argv, Family
+from kvstore.engine.codec import crc64
 from kvstore.engine.database import Database
 from kvstore.engine.serial import check_use
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
+
+# The library behind it is loaded now, with a server, and not by the first DUMP.
+crc64(b"")
 
 family = Family("generic", "keyspace")
 cluster = Family("server", "keyspace")

@@ -198,9 +198,7 @@ class _Options:
             self._limit = 0 if found is not None and found.approximate else None
         elif self._limit is not None and (found is None or not found.approximate):
             raise err("syntax error, LIMIT cannot be used without the special ~ option")
-        if found is not None:
-            found.limit = self._limit
-        return found
+        return None if found is None else found._replace(limit=self._limit)
 
 
 @family.command(

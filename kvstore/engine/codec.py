@@ -31,12 +31,6 @@ from kvstore.errors import FormatError
 from kvstore.numbers import parse_float
 
 try:
-    from anycrc import Model
-
-    _fast_crc64: Callable[[bytes | memoryview | mmap, int], int] | None = Model("CRC64-REDIS").calc
-except ImportError:
-    _fast_crc64 = None
-try:
     import lzf as _lzf
 except ImportError:
     _lzf = None
@@ -368,10 +362,24 @@ class LargePieces(Pieces):
 
 def crc64(data: bytes | memoryview | mmap, crc: int = 0) -> int:
     """The checksum of files and payloads; ``crc`` is that of the bytes before ``data``. O(n)."""
-    return crc64_pure(data, crc) if _fast_crc64 is None else _fast_crc64(data, crc)
+    return (_calculate or _load_crc64())(data, crc)
 
 
+_calculate: Callable[[bytes | memoryview | mmap, int], int] | None = None
 _crc_table: list[int] = []
+
+
+def _load_crc64() -> Callable[[bytes | memoryview | mmap, int], int]:
+    """The library if it is there. Loading it takes as long as a third of the engine, so nobody does it who needs no
+    checksum."""
+    global _calculate
+    try:
+        from anycrc import Model
+
+        _calculate = Model("CRC64-REDIS").calc
+    except ImportError:
+        _calculate = crc64_pure
+    return _calculate
 
 
 def _make_table() -> None:

@@ -6,7 +6,6 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -32,16 +31,25 @@ PendingRow = tuple[ID, bytes, int, int]
 Claimed = tuple[ID, Pending]
 
 
-@dataclass(slots=True)
 class Claim:
     """The options of XCLAIM."""
 
-    idle: int | None = None
-    time: int | None = None
-    retry_count: int | None = None
-    force: bool = False
-    just_id: bool = False
-    last_id: ID = FIRST_ID
+    __slots__ = ("force", "idle", "just_id", "last_id", "retry_count", "time")
+
+    def __init__(
+        self,
+        idle: int | None = None,
+        time: int | None = None,
+        retry_count: int | None = None,
+        force: bool = False,
+        just_id: bool = False,
+    ):
+        self.idle = idle
+        self.time = time
+        self.retry_count = retry_count
+        self.force = force
+        self.just_id = just_id
+        self.last_id: ID = FIRST_ID
 
 
 class StreamClaims(StreamGroups):

@@ -9,9 +9,8 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.ids import FIRST_ID, ID, LAST_ID
@@ -47,8 +46,7 @@ _LIMIT_MOST: Final = 1_000_000
 _REF_POLICIES: Final = ("KEEPREF", "DELREF", "ACKED")
 
 
-@dataclass(slots=True)
-class Trimming:
+class Trimming(NamedTuple):
     """What XADD and XTRIM are to leave: ``maxlen`` entries, or those from ``minid`` on."""
 
     maxlen: int | None = None

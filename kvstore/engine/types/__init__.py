@@ -12,9 +12,8 @@ Must not know: keys, databases, commands, files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kvstore.engine.codec import EmptyValueError, Reader
 from kvstore.errors import FormatError
@@ -65,8 +64,7 @@ class Dump(Protocol):
         """The body of a value; with ``compress`` its longer strings are compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ValueType:
+class ValueType(NamedTuple):
     """What the store must be able to do with a value of any type."""
 
     name: str
