@@ -125,8 +125,11 @@ def _serve(config: Config, background: object) -> int:
         print(error, file=sys.stderr)
         return 1
     process.handle_signals(server.stop)
+    process.calm_collector()
+    server.host.collect = process.collect_all
     try:
-        _load(server)
+        with process.filling():
+            _load(server)
     except (StoreError, OSError) as error:
         LOGGER.warning("Fatal: %s. It is left as it is, and the server does not start.", error)
         print(error, file=sys.stderr)
@@ -183,7 +186,6 @@ def _run(server: Server, background: object) -> None:
     from kvstore.net import process
     from kvstore.net.log import LOGGER
 
-    process.calm_collector()
     LOGGER.info("Server initialized")
     for kind in server.listeners:
         LOGGER.info("Ready to accept connections %s", kind)

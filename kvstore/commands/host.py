@@ -8,6 +8,7 @@ Must not know: sockets, sessions.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ class Host:
 
     __slots__ = (
         "_thread",
+        "collect",
         "connections_received",
         "evicted_clients",
         "executable",
@@ -54,6 +56,8 @@ class Host:
         # the process.
         self.shut_down: Callable[[bool | None, bool], bool] | None = None
         self.peak_memory = 0
+        # Finds garbage that refers to itself, in the whole process.
+        self.collect: Callable[[], object] = gc.collect
         self.reset()
 
     def reset(self) -> None:

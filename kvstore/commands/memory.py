@@ -139,7 +139,7 @@ def memory_malloc_stats(session: Session, argv: Argv) -> Verbatim:
 )
 def memory_purge(session: Session, argv: Argv) -> bool:
     """Collect garbage that refers to itself. O(n) objects."""
-    gc.collect()
+    session.hub.host.collect()
     return True
 
 

@@ -151,10 +151,12 @@ class StreamGroups(Streams):
             return 0
         for id, _ in consumer.pending.items():
             group.pending.pop(id)
+        count = len(consumer.pending)
+        consumer.forget()
         self.dirty += 1
         if self.live:
             self.commit((b"XGROUP", b"DELCONSUMER", key, group_name, name_of), ("xgroup-delconsumer", key))
-        return len(consumer.pending)
+        return count
 
     def _check_group(self, key: bytes, group: bytes, make: bool) -> None:
         """What a form of XGROUP CREATE with too many words is refused for before."""

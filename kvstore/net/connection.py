@@ -345,5 +345,8 @@ class Connection:
         self.chunks.clear()
         self._held = 0
         self.sock.close()
-        self.session.close()
-        self.session.out.clear()
+        session = self.session
+        session.close()
+        session.out.clear()
+        # Each has the other: without this they, and the socket's buffers, would wait for the cycle collector.
+        session.transport = None

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from itertools import count
 from threading import Condition
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from kvstore.engine.context import Context
 from kvstore.engine.snapshot import Snapshot
@@ -76,7 +77,15 @@ class SaveJob:
         self._broken = False
         self._progress = Condition()
         self._cancelled = False
-        self._writer = make(self._take)
+        # A method would make the job its own, and leave it with all that it has to the cycle collector.
+        myself = ref(self)
+
+        def take(data: bytes) -> None:
+            job = myself()
+            assert job is not None, "whoever has the writer has the job"
+            job._take(data)
+
+        self._writer = make(take)
         self.snapshot = Snapshot(ctx, self._writer)
         self._submit(self._create)
         self._writer.begin()

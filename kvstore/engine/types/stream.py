@@ -85,6 +85,10 @@ class Consumer:
         self.active_ms = active_ms  # Unix time at which it last got something, or NEVER
         self.pending: IdMap[Pending] = IdMap()
 
+    def forget(self) -> None:
+        """Let nothing be pending: it is gone, or about to go."""
+        self.pending = IdMap()
+
 
 class Group:
     __slots__ = ("consumers", "entries_read", "last_id", "pending")
@@ -94,6 +98,11 @@ class Group:
         self.entries_read = entries_read  # of all that were ever added, or UNKNOWN
         self.pending: IdMap[Pending] = IdMap()
         self.consumers: dict[bytes, Consumer] = {}
+
+    def __del__(self) -> None:
+        # What is pending and its consumer have each other, and would wait for the cycle collector.
+        for consumer in self.consumers.values():
+            consumer.forget()
 
     def deliver(self, id: ID, consumer: Consumer, now_ms: int, count: int = 1) -> None:
         """Let an entry be pending of a consumer of the group, and of no other one. O(log n)."""
