@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_what_was_read_is_written_for_every_target_and_read_again(sample: Sample
 @named(sample for sample in SAMPLES if sample.kind in ("set", "hash", "zset"))
 def test_the_limits_decide_whether_a_value_stays_packed(sample: Sample) -> None:
     small, large = Limits(), Limits()
-    for name in (each.name for each in fields(Limits) if "_max_" in each.name and each.name[0] != "p"):
+    for name in (each for each in Limits.__slots__ if "_max_" in each and each[0] != "p"):
         setattr(small, name, 1)
         setattr(large, name, 100_000)
     encoding = TYPES[type(read(sample))].encoding

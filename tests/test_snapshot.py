@@ -285,6 +285,8 @@ def make_large(db: Database, kind: str) -> None:
     words = [b"%d" % n + random.randbytes(500) for n in range(2000)]
     if kind == "list":
         db.rpush("large", *words)
+    elif kind == "long list":
+        db.rpush("large", *(b"element:%012d" % number for number in range(50_000)))
     elif kind == "set":
         db.sadd("large", *words)
     elif kind == "zset":
@@ -298,9 +300,11 @@ def make_large(db: Database, kind: str) -> None:
 
 
 def change_large(db: Database, kind: str) -> None:
-    if kind == "list":
+    if kind in ("list", "long list"):
         db.lpop("large", 100)
+        db.lset("large", 300, "changed")
         db.lset("large", -1, "changed")
+        db.linsert("large", "before", "changed", "new")
     elif kind == "set":
         db.srem("large", *list(db._data[b"large"])[::2])
     elif kind == "zset":
@@ -313,7 +317,7 @@ def change_large(db: Database, kind: str) -> None:
         db.hset("large", "new", "new")
 
 
-@pytest.mark.parametrize("kind", ["list", "set", "zset", "hash", "timed hash", "string"])
+@pytest.mark.parametrize("kind", ["list", "long list", "set", "zset", "hash", "timed hash", "string"])
 def test_what_changes_while_a_large_value_is_written_is_written_after_it_as_it_was(kind: str) -> None:
     ctx = filled(0)
     db = ctx.database(0)
@@ -358,7 +362,7 @@ def test_keys_that_change_while_a_large_value_is_written_do_not_wait_for_it() ->
     assert found.data == before
 
 
-@pytest.mark.parametrize("kind", ["list", "set", "zset", "hash", "timed hash"])
+@pytest.mark.parametrize("kind", ["list", "long list", "set", "zset", "hash", "timed hash"])
 def test_a_large_value_that_changes_becomes_the_same_commands(kind: str) -> None:
     ctx = filled(0)
     db = ctx.database(0)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from kvstore.engine.context import Context, Effect, Event
 from kvstore.engine.expiry import DueBuckets
 from kvstore.engine.order import ScanOrder
-from kvstore.engine.types import TYPES, Value
+from kvstore.engine.types import FORMS, TYPES, Value
 from kvstore.errors import DataError, WrongTypeError
 
 KeyT = bytes | str | int | float | memoryview
@@ -150,7 +150,7 @@ class Keyspace:
     def _read_as(self, key: bytes, container: type[T]) -> T | None:
         """As ``_read``; a value of another type is refused with WRONGTYPE."""
         value = self._read(key)
-        if value is None or type(value) is container:
+        if value is None or type(value) is container or FORMS.get(type(value)) is container:
             return value
         raise WrongTypeError
 
@@ -191,7 +191,7 @@ class Keyspace:
     def _write_as(self, key: bytes, container: type[T]) -> T | None:
         """As ``_write``; a value of another type is refused with WRONGTYPE."""
         value = self._write(key)
-        if value is None or type(value) is container:
+        if value is None or type(value) is container or FORMS.get(type(value)) is container:
             return value
         raise WrongTypeError
 

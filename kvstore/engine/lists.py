@@ -11,7 +11,7 @@ from typing import Any
 
 from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
-from kvstore.engine.types.list import List
+from kvstore.engine.types.list import LONG, UNKNOWN, List
 from kvstore.engine.words import symmetric, words_of
 from kvstore.errors import INDEX_RANGE, NO_SUCH_KEY, NOT_POSITIVE, SYNTAX, ResponseError, err
 from kvstore.numbers import as_int
@@ -85,14 +85,22 @@ class Lists(Keyspace):
             self._create(key, found)
         if not found.quick:
             found.grow(elements, len(elements), self.ctx.limits)
-        put = found.appendleft if left else found.append
-        for element in elements:
-            put(element)
-            found.counted(element)
+        if found.size != UNKNOWN:
+            put = found.appendleft if left else found.append
+            for element in elements:
+                put(element)
+                found.counted(element)
+        elif left:
+            found.extendleft(elements)
+        else:
+            found.extend(elements)
         self.dirty += len(elements)
         if self.live:
             self.commit((b"LPUSH" if left else b"RPUSH", key, *elements), (_PUSH_EVENTS[left], key))
-        return len(found)
+        length = len(found)
+        if length > LONG and type(found) is List:
+            found.lengthen()
+        return length
 
     def lpop(self, name: KeyT, count: int | None = None) -> bytes | list[bytes] | None:
         """Take the head away, or up to ``count`` elements; None when the list is missing. O(1) each.
@@ -328,6 +336,8 @@ class Lists(Keyspace):
         else:
             other.append(element)
         other.counted(element)
+        if len(other) > LONG and type(other) is List:
+            other.lengthen()
         events = [(_PUSH_EVENTS[to_left], target), (_POP_EVENTS[from_left], source)]
         if self._drop_if_empty(source, found):
             events.append(("del", source))
@@ -474,20 +484,31 @@ def _remove(found: List, element: bytes, count: int) -> int:
     most = min(matches, abs(count)) if count else matches
     if not most:
         return 0
-    if count < 0:
-        found.reverse()
     if most <= _FEW:
         for _ in range(most):
-            found.remove(element)
+            if count < 0:
+                del found[_last(found, element)]
+            else:
+                found.remove(element)
     else:
         left, kept = most, []
-        for each in found:
+        for each in reversed(found) if count < 0 else found:
             if left and each == element:
                 left -= 1
             else:
                 kept.append(each)
+        if count < 0:
+            kept.reverse()
         found.clear()
         found.extend(kept)
-    if count < 0:
-        found.reverse()
     return most
+
+
+def _last(found: List, element: bytes) -> int:
+    """Where an element stands for the last time; it is there. O(distance to the tail)."""
+    at = len(found)
+    for each in reversed(found):
+        at -= 1
+        if each == element:
+            break
+    return at

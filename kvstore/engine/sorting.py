@@ -24,7 +24,7 @@ from typing import Any, Final
 from kvstore.engine.keyspace import Keyspace, KeyT, to_bytes
 from kvstore.engine.partial_sort import partly_sorted
 from kvstore.engine.types.hash import Hash
-from kvstore.engine.types.list import List
+from kvstore.engine.types.list import List, LongList
 from kvstore.engine.types.set import Set
 from kvstore.engine.types.zset import ZSet
 from kvstore.errors import DataError, WrongTypeError, err
@@ -136,7 +136,7 @@ class Sorting(Keyspace):
     def _sort(self, key: bytes, request: Request, for_script: bool = False) -> list[Any] | int:
         """The result, or the length of what was stored."""
         value = self._read(key)
-        if value is not None and type(value) not in (List, Set, ZSet):
+        if value is not None and type(value) not in (List, LongList, Set, ZSet):
             raise WrongTypeError
         by, alpha, unsorted = request.by, request.alpha, request.unsorted
         if unsorted and type(value) is Set and (request.store is not None or for_script):

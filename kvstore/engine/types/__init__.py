@@ -104,6 +104,8 @@ class ValueType(NamedTuple):
 
 
 TYPES: dict[type, ValueType] = {}
+# Classes that are a form of a container, by which both are asked for.
+FORMS: dict[type, type] = {}
 _loaders: dict[int, tuple[Loader, bool]] = {}
 # Numbers that once stood for something in a release candidate, and never in a release.
 _REFUSED = {
