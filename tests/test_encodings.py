@@ -331,8 +331,8 @@ LIES = [
     (packed.listpack, LISTPACK[:9] + b"\x02\xff", "an element of a listpack is not as long as it says"),
     (packed.listpack, LISTPACK[:8] + b"\xf5\x01\xff", "no element of a listpack begins with byte 0xf5"),
     (packed.listpack, LISTPACK[:8] + b"\xff\x01\xff", "no element of a listpack begins with byte 0xff"),
-    (packed.listpack, LISTPACK[:8] + b"\xf1\x01\xff", "an element of a listpack is not as long as it says"),
-    (packed.listpack, LISTPACK[:8] + b"\x82\x01\xff", "an element of a listpack is not as long as it says"),
+    (packed.listpack, LISTPACK[:8] + b"\xf1\x01\xff", "an element of a listpack goes past its end"),
+    (packed.listpack, LISTPACK[:8] + b"\x82\x01\xff", "an element of a listpack goes past its end"),
     (
         packed.listpack,
         b"\x0c\0\0\0\x01\0\xf0\xff\xff\xff\xff\xff",

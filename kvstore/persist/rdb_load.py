@@ -67,8 +67,8 @@ _LONGEST_FAST: Final = 1 << 8
 _TELL_EVERY: Final = 1 << 18
 # AUX fields that belong to the key that comes next.
 _AUX_NAMES: Final = frozenset(record.aux_name for record in TYPES.values() if record.aux_name)
-# Strings, and containers whose elements come one after the other.
-_PLAIN: Final = frozenset({0, 1, 2, 4, 5})
+# Types of strings, and of containers in all forms but the oldest and those with deadlines.
+_COMMON: Final = frozenset({0, 1, 2, 4, 5, 10, 11, 12, 13, 14, 16, 17, 18, 20})
 
 
 @dataclass(slots=True)
@@ -457,7 +457,7 @@ class _Loading:
     def _step(self, frame: _Frame, window: bytes, base: int, at: int) -> tuple[int, bool]:
         """Read records that begin in the window from ``at`` on; where it stopped, and whether at the end.
 
-        Keys with short strings, and containers in their plain forms, are read here; near the end of the window
+        Keys with short strings, and containers in their common forms, are read here; near the end of the window
         and wherever something is the matter, ``_record`` does it.
         """
         fast = len(window) - _LONGEST_FAST
@@ -479,7 +479,7 @@ class _Loading:
                     deadline = int.from_bytes(window[at + 1 : at + 9], "little", signed=True)
                     at += 9
                 number, size = window[at], window[at + 1]
-                if size > 63 or number not in _PLAIN:
+                if size > 63 or number not in _COMMON:
                     at = first
                     break
                 at += 2
