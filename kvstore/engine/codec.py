@@ -263,38 +263,38 @@ def compact_string_of(b: bytes) -> bytes:
     return (_HEADS[n] if n < 0x200 else length_of(n)) + b
 
 
+# Of strings that are too short to be compressed.
+_SHORT_HEADS = _HEADS[:_LZF_LEAST]
+
+
 def strings_of(words: Iterable[bytes], compress: bool = False) -> bytes:
     """Strings one after the other. ``words`` may be iterated twice, so no iterator."""
-    if compress:
-        return b"".join([compact_string_of(word) for word in words])
-    heads = _HEADS
+    heads = _SHORT_HEADS if compress else _HEADS
     try:
         return b"".join([heads[len(word)] + word for word in words])
     except IndexError:  # one of them is long
-        return b"".join([string_of(word) for word in words])
+        string = compact_string_of if compress else string_of
+        return b"".join([string(word) for word in words])
 
 
 def pairs_of(pairs: Iterable[tuple[bytes, bytes]], compress: bool = False) -> bytes:
     """As ``strings_of``, of two strings at a time."""
-    if compress:
-        return b"".join([compact_string_of(word) for pair in pairs for word in pair])
-    heads = _HEADS
+    heads = _SHORT_HEADS if compress else _HEADS
     try:
         return b"".join([heads[len(one)] + one + heads[len(two)] + two for one, two in pairs])
     except IndexError:
-        return b"".join([string_of(word) for pair in pairs for word in pair])
+        string = compact_string_of if compress else string_of
+        return b"".join([string(word) for pair in pairs for word in pair])
 
 
 def scored_of(pairs: Iterable[tuple[bytes, float]], compress: bool = False) -> bytes:
     """As ``pairs_of``, of a string and a double each."""
-    heads, double = _HEADS, _DOUBLE.pack
+    heads, double = _SHORT_HEADS if compress else _HEADS, _DOUBLE.pack
     try:
-        if not compress:
-            return b"".join([heads[len(word)] + word + double(score) for word, score in pairs])
+        return b"".join([heads[len(word)] + word + double(score) for word, score in pairs])
     except IndexError:
-        pass
-    string = compact_string_of if compress else string_of
-    return b"".join([string(word) + double(score) for word, score in pairs])
+        string = compact_string_of if compress else string_of
+        return b"".join([string(word) + double(score) for word, score in pairs])
 
 
 def pieces_of(
