@@ -305,12 +305,15 @@ class LongList(List):
             self._fold()
 
     def extend(self, elements: Iterable[bytes]) -> None:
-        self.rest.tail.extend(elements)
-        self._fold()
+        tail = self.rest.tail
+        tail.extend(elements)
+        if len(tail) >= 2 * BLOCK:
+            self._fold()
 
     def extendleft(self, elements: Iterable[bytes]) -> None:
         super().extendleft(elements)
-        self._fold()
+        if _length(self) >= 2 * BLOCK:
+            self._fold()
 
     def _fold(self) -> None:
         """Pack what the ends have too much."""
