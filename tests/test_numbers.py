@@ -451,3 +451,29 @@ def test_float_increments_of_fields_give_the_server_s_digits(server: RawClient, 
     commands = [c for a, b in pairs for c in ((b"HSET", b"h", b"f", a), (b"HINCRBYFLOAT", b"h", b"f", b))]
     theirs = replies(server, commands)[1::2]
     assert differences(pairs, [outcome(increment, a, b) for a, b in pairs], theirs) == []
+
+
+def test_several_numbers_are_read_as_each_alone() -> None:
+    words = [
+        b"1",
+        b"-2.5",
+        b"007",
+        b"1.",
+        b".5",
+        b"-0",
+        b"1234567890123456789012",
+        b"",
+        b"-",
+        b".",
+        b"1-2",
+        b"1 ",
+        b"1_0",
+    ]
+    words += [b"inf", b"nan", b"1e3", b"0x1p3", b"9" * 400, b"0." + b"0" * 400 + b"1", b"\xff", b"--1"]
+    for one in words:
+        for found, expected in (
+            (numbers.parse_floats([b"3", one]), [3.0, numbers.parse_float(one)]),
+            (numbers.parse_floats([one]), [numbers.parse_float(one)]),
+        ):
+            assert repr(found) == repr(expected)
+    assert numbers.parse_floats([]) == []

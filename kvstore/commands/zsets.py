@@ -48,7 +48,7 @@ from kvstore.engine.zset_algebra import (
 from kvstore.engine.zset_ranges import LEX, LIMIT_WITH_RANK, RANK, SCORE, Span, parse_bounds
 from kvstore.engine.zsets import CH, GT, INCR, LT, NX, XX, scan_zset
 from kvstore.errors import ResponseError, err
-from kvstore.numbers import as_float, as_int, format_double, format_double17, parse_float
+from kvstore.numbers import as_int, format_double, format_double17, parse_float, parse_floats
 from kvstore.resp import (
     NULL_ARRAY,
     encode2,
@@ -72,14 +72,14 @@ family = Family("sorted_set", "sortedset")
 def _score2(value: float | None) -> bytes:
     cls = value.__class__
     if cls is int:
-        return encode_int(value)  # type: ignore[arg-type]
+        return encode_int(value)
     return b"$-1\r\n" if value is None else encode_double2(value)
 
 
 def _score3(value: float | None) -> bytes:
     cls = value.__class__
     if cls is int:
-        return encode_int(value)  # type: ignore[arg-type]
+        return encode_int(value)
     return b"_\r\n" if value is None else encode_double3(value)
 
 
@@ -184,8 +184,11 @@ def _zadd(session: Session, argv: Argv, flags: int) -> float | None:
         raise err("GT, LT, and/or NX options at the same time are not compatible")
     if flags & INCR and count > 2:
         raise err("INCR option supports a single increment-element pair")
-    pairs = [(argv[i + 1], as_float(argv[i])) for i in range(at, len(argv), 2)]
-    return session.db._zadd(argv[1], pairs, flags)
+    words = argv[at::2]
+    scores = [score for score in parse_floats(words) if score is not None]
+    if len(scores) < len(words):
+        raise ResponseError(errors.NOT_FLOAT)
+    return session.db._zadd(argv[1], list(zip(argv[at + 1 :: 2], scores, strict=True)), flags)
 
 
 family.bind("ZREM", -3, "write fast", KEY_DELETE, Database.zrem, INT, since="1.2.0")

@@ -130,6 +130,9 @@ class SortedSets(SortedSetAlgebra):
         if zset is None:
             if flags & XX:
                 return None if flags & INCR else 0
+            made = dict(pairs)
+            if not flags and len(made) == len(pairs):
+                return self._zmade(key, made)
             zset = ZSet()
             self._create(key, zset)
         limits = self.ctx.limits
@@ -166,6 +169,17 @@ class SortedSets(SortedSetAlgebra):
         if flags & INCR:
             return score
         return touched if flags & CH else added
+
+    def _zmade(self, key: bytes, scores: dict[bytes, float]) -> int:
+        """ZADD of these members to a key that does not exist; their number."""
+        self._create(key, ZSet.sized(scores, self.ctx.limits))
+        self.dirty += len(scores)
+        if self.live:
+            effect = [b"ZADD", key]
+            for member, score in scores.items():
+                effect += (format_double(score), member)
+            self.commit(tuple(effect), ("zadd", key))
+        return len(scores)
 
     # -- removing ----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from kvstore.engine.packed import listpack, ziplist
 from kvstore.engine.ranks import Ranks
 from kvstore.engine.types import Target, ValueType, register
 from kvstore.errors import FormatError
-from kvstore.numbers import format_double, parse_float
+from kvstore.numbers import format_double, parse_floats
 
 # Members up to which sorting on first need is cheaper than keeping order from the start.
 UNRANKED_MAX = 128
@@ -182,29 +182,13 @@ def _load_with(score_of: Callable[[Reader], float], size: int) -> Callable[[Read
     return load
 
 
-# What a score is written with, but for exponents and infinities, and the longest that is neither too large nor too
-# small for a double.
-_DIGITS = b"0123456789-."
-_LONGEST = 300
-
-
-def _scores(words: list[bytes]) -> list[float | None]:
-    """As ``parse_float`` of each: of digits alone, float() is as strict."""
-    if words and not b"".join(words).translate(None, _DIGITS) and max(map(len, words)) <= _LONGEST:
-        try:
-            return list(map(float, words))
-        except ValueError:
-            pass
-    return [parse_float(word) for word in words]
-
-
 def _load_packed(unpack: Callable[[bytes], list[bytes]]) -> Callable[[Reader, Limits], ZSet]:
     """The loader of members and scores in turn."""
 
     def load(reader: Reader, limits: Limits) -> ZSet:
         start = reader.pos
         words = reader.packed(unpack)
-        scores = _scores(words[1::2])
+        scores = parse_floats(words[1::2])
         if len(words) % 2 or None in scores:
             raise FormatError("a member has no score", start)
         pairs = zip(words[::2], scores, strict=True)
