@@ -72,14 +72,14 @@ family = Family("sorted_set", "sortedset")
 def _score2(value: float | None) -> bytes:
     cls = value.__class__
     if cls is int:
-        return encode_int(value)
+        return encode_int(value)  # type: ignore[arg-type]
     return b"$-1\r\n" if value is None else encode_double2(value)
 
 
 def _score3(value: float | None) -> bytes:
     cls = value.__class__
     if cls is int:
-        return encode_int(value)
+        return encode_int(value)  # type: ignore[arg-type]
     return b"_\r\n" if value is None else encode_double3(value)
 
 
