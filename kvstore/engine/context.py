@@ -113,7 +113,8 @@ class Limits:
 
     # No dataclass, here and elsewhere in the engine: that module alone takes a fifth of the time of
     # ``from kvstore import Store``.
-    def __init__(self) -> None:
+    def __init__(self, **others: int) -> None:
+        """``others``: sizes that are not the default, by name."""
         self.proto_max_bulk_len = 512 * 1024 * 1024
         self.hash_max_listpack_entries = 512
         self.hash_max_listpack_value = 64
@@ -126,6 +127,8 @@ class Limits:
         self.hll_sparse_max_bytes = 3000
         self.stream_node_max_bytes = 4096
         self.stream_node_max_entries = 100
+        for name, size in others.items():
+            setattr(self, name, size)
 
 
 class Stats:
