@@ -84,7 +84,9 @@ def _run_queue(session: Session, queue: list[Argv], codec: Codec) -> Any:
         with ctx.unit():
             usual = executing = None
             for words in queue:
-                if session.table is not usual:  # at first, and once a command has changed what the client may do
+                if (
+                    session.table is not usual
+                ):  # at first, and once a command has changed what the client may do
                     usual, executing = session.table, session.table_of(session.codec, EXECUTING)
                 told = len(session.out)
                 reply = execute(words, executing)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kvstore.engine.blocking import refuse_for_ever
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
-from kvstore.engine.types.list import LONG, UNKNOWN, List
+from kvstore.engine.types.list import FAR, LONG, UNKNOWN, List
 from kvstore.engine.words import symmetric, words_of
 from kvstore.errors import INDEX_RANGE, NO_SUCH_KEY, NOT_POSITIVE, SYNTAX, ResponseError, err
 from kvstore.numbers import as_int
@@ -56,11 +56,13 @@ class Lists(Keyspace):
 
         Raises WrongTypeError.
         """
-        return self._push(to_bytes(name), [to_bytes(value) for value in values], True, False)
+        key = name if type(name) is bytes else to_bytes(name)
+        return self._push(key, list(map(to_bytes, values)), True, False)
 
     def rpush(self, name: KeyT, *values: EncodableT) -> int:
         """Put values after the tail; the new length. O(1) a value. Raises WrongTypeError."""
-        return self._push(to_bytes(name), [to_bytes(value) for value in values], False, False)
+        key = name if type(name) is bytes else to_bytes(name)
+        return self._push(key, list(map(to_bytes, values)), False, False)
 
     def lpushx(self, name: KeyT, *values: EncodableT) -> int:
         """As ``lpush``, only if the list exists (else 0)."""
@@ -77,7 +79,14 @@ class Lists(Keyspace):
                 if left
                 else "wrong number of arguments for 'rpush' command"
             )
-        found = self._write_as(key, List)
+        found = self._data.get(key)
+        if (
+            not isinstance(found, List)
+            or key in self._expires
+            or self._before_change is not None
+            or self._on_access is not None
+        ):
+            found = self._write_as(key, List)  # else as it does, without the calls
         if found is None:
             if only_existing:
                 return 0
@@ -116,11 +125,19 @@ class Lists(Keyspace):
         return self._pop(key, False) if count is None else self._pops(key, False, pop_count(count))
 
     def _pop(self, key: bytes, left: bool) -> bytes | None:
-        found = self._write_as(key, List)
+        found = self._data.get(key)
+        if (
+            not isinstance(found, List)
+            or key in self._expires
+            or self._before_change is not None
+            or self._on_access is not None
+        ):
+            found = self._write_as(key, List)  # else as it does, without the calls
         if found is None:
             return None
         element = found.popleft() if left else found.pop()
-        found.uncounted(element)
+        if found.size != UNKNOWN:
+            found.uncounted(element)
         self._commit_pop(key, found, left, 1)
         return element
 
@@ -139,8 +156,11 @@ class Lists(Keyspace):
 
     def _commit_pop(self, key: bytes, found: List, left: bool, count: int) -> None:
         """The end of every pop: the key goes with the last element."""
-        emptied = self._drop_if_empty(key, found)
-        if not emptied and found.quick:
+        length = len(found)
+        emptied = not length
+        if emptied:
+            self._remove(key)
+        elif found.quick and (length <= FAR or found.size != UNKNOWN):
             found.shrunk(self.ctx.limits)
         self.dirty += count
         if self.live:

@@ -50,6 +50,8 @@ _MOST_COUNT = 1 << 62
 # Elements of a block of a long list; how many make a list long.
 BLOCK = 128
 LONG = 2048
+# Elements from which no limit by size or by count calls for a single listpack.
+FAR = 16384
 # A block that takes more bytes is not packed: its elements are so long that little would be gained.
 _PACKED_MOST = 64 * BLOCK
 # How blocks are packed: the first version that writes nothing but the elements and their lengths.
@@ -300,7 +302,7 @@ class LongList(List):
             self._fold()
 
     def appendleft(self, element: bytes) -> None:
-        super().appendleft(element)
+        deque.appendleft(self, element)  # not by super(), which costs as much again
         if _length(self) >= 2 * BLOCK:
             self._fold()
 
@@ -311,7 +313,7 @@ class LongList(List):
             self._fold()
 
     def extendleft(self, elements: Iterable[bytes]) -> None:
-        super().extendleft(elements)
+        deque.extendleft(self, elements)
         if _length(self) >= 2 * BLOCK:
             self._fold()
 
@@ -330,7 +332,7 @@ class LongList(List):
         rest = self.rest
         if not rest.tail:
             if not rest.blocks:
-                return super().pop()
+                return deque.pop(self)
             rest.tail.extend(rest.take(left=False))
         return rest.tail.pop()
 
@@ -339,8 +341,8 @@ class LongList(List):
             rest = self.rest
             if not rest.blocks:
                 return rest.tail.popleft()
-            super().extend(rest.take(left=True))
-        return super().popleft()
+            deque.extend(self, rest.take(left=True))
+        return deque.popleft(self)
 
     def clear(self) -> None:
         super().clear()
