@@ -18,7 +18,7 @@ from kvstore.engine.types.zset import ZSet
 from kvstore.engine.words import scan_count, words_of
 from kvstore.engine.zset_algebra import SortedSetAlgebra
 from kvstore.engine.zset_ranges import Pair, cast_pairs, cast_score
-from kvstore.errors import NOT_POSITIVE, SYNTAX, DataError, ResponseError, WrongTypeError, err
+from kvstore.errors import NOT_POSITIVE, SYNTAX, DataError, ResponseError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_float, as_int, format_double, format_double17
 
@@ -93,12 +93,17 @@ class SortedSets(SortedSetAlgebra):
 
     def _zadd_one(self, key: bytes, score: float, member: bytes) -> int:
         """ZADD of one member without flags; 1 if it was added. The hot path of ``_zadd``."""
-        zset = self._write(key)
-        if type(zset) is not ZSet:
-            if zset is not None:
-                raise WrongTypeError
-            zset = ZSet()
-            self._create(key, zset)
+        zset = self._data.get(key)
+        if (
+            type(zset) is not ZSet
+            or key in self._expires
+            or self._before_change is not None
+            or self._on_access is not None
+        ):
+            zset = self._write_as(key, ZSet)  # else as it does, without the calls
+            if zset is None:
+                zset = ZSet()
+                self._create(key, zset)
         if not zset.wide:
             limits = self.ctx.limits
             if len(member) > limits.zset_max_listpack_value or not limits.zset_max_listpack_entries:
