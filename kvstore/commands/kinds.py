@@ -133,8 +133,13 @@ def _none_or(shape: Shape) -> Shape:
     return lambda value: None if value is None else shape(value)
 
 
-def _to_int(value: Any) -> int:
-    return int(value)
+class _Whole(dict[Any, Any]):
+    """The tree of an integer or None, by value; True is 1. As ``Integers``: asking is no Python call."""
+
+    __slots__ = ()
+
+    def __missing__(self, value: int) -> int:
+        return int(value)
 
 
 # bytes or None (redis-py: bytes | None)
@@ -142,7 +147,7 @@ BULK = Kind("bulk", wire2=_bulk2, wire3=_bulk3, plain=True)
 # int, bool or None (redis-py: int or bool); None is a null
 INT = Kind(
     "int",
-    tree2=_none_or(_to_int),
+    tree2=_Whole({None: None, **{n: n for n in range(-2, 1024)}}).__getitem__,
     wire2=Integers(b"$-1\r\n").__getitem__,
     wire3=Integers(b"_\r\n").__getitem__,
     plain=True,
