@@ -147,7 +147,7 @@ BULK = Kind("bulk", wire2=_bulk2, wire3=_bulk3, plain=True)
 # int, bool or None (redis-py: int or bool); None is a null
 INT = Kind(
     "int",
-    tree2=_Whole({None: None, **{n: n for n in range(-2, 1024)}}).__getitem__,
+    tree2=_Whole([(None, None), *((n, n) for n in range(-2, 1024))]).__getitem__,
     wire2=Integers(b"$-1\r\n").__getitem__,
     wire3=Integers(b"_\r\n").__getitem__,
     plain=True,
