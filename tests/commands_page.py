@@ -130,7 +130,7 @@ def _methods(command: Command) -> list[str]:
     names = [METHODS.get(named, named.replace("|", "_").replace("-", "_"))]
     if command.method is not None:
         names.append(command.method.__name__.lstrip("_"))
-    return [name for name in dict.fromkeys(names) if hasattr(Store, name)]
+    return [name for name in dict.fromkeys(names) if callable(getattr(Store, name, None))]
 
 
 def _since(version: str) -> str:

@@ -33,8 +33,8 @@ family = Family("list")
 
 _FROM_TO = keys_at(1, 1, 1, "RW ACCESS DELETE") + keys_at(2, 2, 1, "RW INSERT")
 
-family.bind("LPUSH", -3, "write denyoom fast", KEY_INSERT, Database.lpush, INT)
-family.bind("RPUSH", -3, "write denyoom fast", KEY_INSERT, Database.rpush, INT)
+family.bind("LPUSH", -3, "write denyoom fast", KEY_INSERT, Database._lpush, INT)
+family.bind("RPUSH", -3, "write denyoom fast", KEY_INSERT, Database._rpush, INT)
 family.bind("LPUSHX", -3, "write denyoom fast", KEY_INSERT, Database.lpushx, INT, since="2.2.0")
 family.bind("RPUSHX", -3, "write denyoom fast", KEY_INSERT, Database.rpushx, INT, since="2.2.0")
 family.bind("LLEN", 2, "readonly fast", KEY_LOOK, Database.llen, INT)

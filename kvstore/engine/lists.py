@@ -56,23 +56,27 @@ class Lists(Keyspace):
 
         Raises WrongTypeError.
         """
-        key = name if type(name) is bytes else to_bytes(name)
-        return self._push(key, list(map(to_bytes, values)), True, False)
+        return self._push(to_bytes(name), tuple(map(to_bytes, values)), True, False)
 
     def rpush(self, name: KeyT, *values: EncodableT) -> int:
         """Put values after the tail; the new length. O(1) a value. Raises WrongTypeError."""
-        key = name if type(name) is bytes else to_bytes(name)
-        return self._push(key, list(map(to_bytes, values)), False, False)
+        return self._push(to_bytes(name), tuple(map(to_bytes, values)), False, False)
 
     def lpushx(self, name: KeyT, *values: EncodableT) -> int:
         """As ``lpush``, only if the list exists (else 0)."""
-        return self._push(to_bytes(name), [to_bytes(value) for value in values], True, True)
+        return self._push(to_bytes(name), tuple(map(to_bytes, values)), True, True)
 
     def rpushx(self, name: KeyT, *values: EncodableT) -> int:
         """As ``rpush``, only if the list exists (else 0)."""
-        return self._push(to_bytes(name), [to_bytes(value) for value in values], False, True)
+        return self._push(to_bytes(name), tuple(map(to_bytes, values)), False, True)
 
-    def _push(self, key: bytes, elements: list[bytes], left: bool, only_existing: bool) -> int:
+    def _lpush(self, key: bytes, *elements: bytes) -> int:
+        return self._push(key, elements, True, False)
+
+    def _rpush(self, key: bytes, *elements: bytes) -> int:
+        return self._push(key, elements, False, False)
+
+    def _push(self, key: bytes, elements: tuple[bytes, ...], left: bool, only_existing: bool) -> int:
         if not elements:
             raise err(
                 "wrong number of arguments for 'lpush' command"
@@ -95,10 +99,10 @@ class Lists(Keyspace):
         if not found.quick:
             found.grow(elements, len(elements), self.ctx.limits)
         if found.size != UNKNOWN:
-            put = found.appendleft if left else found.append
+            put, limits = found.appendleft if left else found.append, self.ctx.limits
             for element in elements:
                 put(element)
-                found.counted(element)
+                found.counted(element, limits)
         elif left:
             found.extendleft(elements)
         else:
@@ -242,7 +246,7 @@ class Lists(Keyspace):
             raise ResponseError(INDEX_RANGE)
         found.uncounted(found[at])
         found[at] = element
-        found.counted(element)
+        found.counted(element, self.ctx.limits)
         found.shrunk(self.ctx.limits)
         self.dirty += 1
         if self.live:
@@ -267,7 +271,7 @@ class Lists(Keyspace):
         except ValueError:
             return -1
         found.insert(at, element)
-        found.counted(element)
+        found.counted(element, self.ctx.limits)
         self.dirty += 1
         if self.live:
             self.commit((b"LINSERT", key, place, pivot, element), ("linsert", key))
@@ -355,7 +359,7 @@ class Lists(Keyspace):
             other.appendleft(element)
         else:
             other.append(element)
-        other.counted(element)
+        other.counted(element, self.ctx.limits)
         if len(other) > LONG and type(other) is List:
             other.lengthen()
         events = [(_PUSH_EVENTS[to_left], target), (_POP_EVENTS[from_left], source)]

@@ -134,19 +134,19 @@ class List(deque[bytes]):
         if self.size + sum(map(len, elements)) > most_bytes or len(self) + count > most:
             self.quick = True
 
-    def counted(self, element: bytes) -> None:
+    def counted(self, element: bytes, limits: Limits) -> None:
         """An element came."""
         if self.size != UNKNOWN:
-            self.size = UNKNOWN if self.quick and self._is_large() else self.size + entry_size(element)
+            self.size = UNKNOWN if self.quick and self._is_far(limits) else self.size + entry_size(element)
 
     def uncounted(self, element: bytes) -> None:
         """An element went."""
         if self.size != UNKNOWN:
             self.size -= entry_size(element)
 
-    def _is_large(self) -> bool:
-        # Twice what half of the largest limit by size can hold: far from the way back.
-        return len(self) * 2 > _SIZE_LIMITS[-1]
+    def _is_far(self, limits: Limits) -> bool:
+        # Twice as many as ``shrunk`` would count the bytes of, so that it does not do that time and again.
+        return len(self) * 2 > _limits(limits)[0]
 
     def shrunk(self, limits: Limits) -> None:
         """Take the listpack encoding back when half of the limit is enough."""
