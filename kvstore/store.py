@@ -142,6 +142,19 @@ class Store(EngineStore):
         """Set a key's value."""
         self.set(name, value)
 
+    # -- memory ------------------------------------------------------------------------------------
+
+    def pack(self) -> int:
+        """Pack the small hashes, lists, sets and sorted sets of all databases; how many. O(n).
+
+        A packed value takes a fraction of the memory, and is unpacked by its next use. A server does this by
+        itself with what is not used for a while; a Store does it when it is told to.
+        """
+        from kvstore.engine.packing import pack_all
+
+        self._data  # noqa: B018 - refuses other threads
+        return pack_all(self.ctx)
+
     # -- raw commands ------------------------------------------------------------------------------
 
     def call(self, *words: EncodableT) -> Any:

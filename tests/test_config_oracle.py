@@ -26,7 +26,7 @@ from tests.conftest import require
 from tests.rawclient import RawClient, parse
 from tests.servers import Server
 
-OUR_OWN = {"compat-version", "rdb-target"}
+OUR_OWN = {"compat-version", "pack-cold-after", "rdb-target"}
 # What the test itself gives its servers.
 GIVEN = {"dir", "port", "unixsocket"}
 

@@ -17,7 +17,9 @@ from kvstore.commands.help import help_lines
 from kvstore.commands.kinds import TREE
 from kvstore.commands.persistence import files_of
 from kvstore.commands.registry import Argv, Family
+from kvstore.engine.packing import pack_all
 from kvstore.engine.types import TYPES
+from kvstore.engine.types.cold import unpacked
 from kvstore.errors import FormatError, PersistenceError, ResponseError, err
 from kvstore.glob import compile_glob
 from kvstore.numbers import as_int, parse_int
@@ -189,6 +191,12 @@ def _object(session: Session, words: Argv) -> Any:
     )
 
 
+@_handler("PACK", 0, 0)
+def _pack(session: Session, words: Argv) -> Any:
+    """Pack every small value that can be packed; how many."""
+    return pack_all(session.hub.ctx)
+
+
 @_handler("POPULATE <count> [<prefix>] [<size>]", 1, 3)
 def _populate(session: Session, words: Argv) -> Any:
     """Make strings prefix:0, prefix:1, ... (key:0, ...) with the values value:0, ... where there are none."""
@@ -299,7 +307,7 @@ def _htstats_key(session: Session, words: Argv) -> Any:
     """How many elements a hash table of a value has."""
     if _encoding(session, words[0]) not in ("hashtable", "skiplist"):
         raise err("The value stored at the specified key is not represented using an hash table")
-    return Verbatim(_table_stats(len(session.db._data[words[0]])).encode())
+    return Verbatim(_table_stats(len(unpacked(session.db._data[words[0]]))).encode())
 
 
 def _table_stats(count: int) -> str:

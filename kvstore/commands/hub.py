@@ -57,7 +57,7 @@ from kvstore.commands.tables import (
 from kvstore.commands.timers import Timer, Timers
 from kvstore.commands.tracking import Tracker
 from kvstore.engine.context import Context, Effect, Event
-from kvstore.engine.types import FORMS
+from kvstore.engine.types.cold import container_of
 from kvstore.errors import StoreError
 from kvstore.resp import Status
 
@@ -502,7 +502,7 @@ class Hub:
             if waiting is None or (db, key) not in self._blocked:
                 continue
             container = waiting.block.container
-            if container is not None and FORMS.get(type(value), type(value)) is not container:
+            if container is not None and container_of(value) is not container:
                 if not waiting.block.expects:
                     continue
             elif not made:

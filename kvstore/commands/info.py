@@ -18,6 +18,7 @@ from kvstore.commands.kinds import TREE
 from kvstore.commands.latency import percentile
 from kvstore.commands.memory import memory_of_clients, resident_bytes, used_bytes
 from kvstore.commands.registry import Argv, Family
+from kvstore.engine.packing import count_packed
 from kvstore.resp import Verbatim
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _memory(hub: Hub) -> Fields:
     yield "mem_cluster_links", 0
     yield "mem_aof_buffer", 0
     yield "mem_allocator", "pymalloc"
+    yield "mem_packed_values", count_packed(hub.ctx)
     yield "mem_overhead_db_hashtable_rehashing", 0
     yield "active_defrag_running", 0
     yield "lazyfree_pending_objects", 0
@@ -289,6 +291,8 @@ def _stats(hub: Hub) -> Fields:
     yield "expired_stale_perc", "0.00"
     yield "expired_time_cap_reached_count", 0
     yield "expire_cycle_cpu_milliseconds", 0
+    yield "total_packed_values", stats.packed
+    yield "total_unpacked_values", stats.unpacked
     yield "evicted_keys", stats.evicted
     yield "evicted_clients", host.evicted_clients
     yield "evicted_scripts", hub.scripting.interpreter.evicted

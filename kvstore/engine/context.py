@@ -134,7 +134,7 @@ class Limits:
 class Stats:
     """Counters of the keyspace since start (or CONFIG RESETSTAT)."""
 
-    __slots__ = ("evicted", "expired", "expired_fields", "hits", "misses")
+    __slots__ = ("evicted", "expired", "expired_fields", "hits", "misses", "packed", "unpacked")
 
     def __init__(self) -> None:
         self.reset()
@@ -145,6 +145,8 @@ class Stats:
         self.expired = 0
         self.evicted = 0
         self.expired_fields = 0
+        self.packed = 0
+        self.unpacked = 0
 
 
 class Context:

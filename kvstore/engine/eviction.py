@@ -136,6 +136,11 @@ class Evictor:
         self._account(False)
         self._account(self.maxmemory > 0)
 
+    def weigh_again(self, db: int, key: bytes) -> None:
+        """The same data at this key takes more memory now, or less. O(1)."""
+        if self._accountant is not None:
+            self._accountant.touch(db, key)
+
     def make_room(self) -> bool:
         """Evict until the data is within the limit; False when it is not and nothing may be evicted.
 

@@ -11,6 +11,8 @@ Invariants
   follows its data.
 - Every mutation looks its key up by ``_write`` (or calls ``_before_change``), so that whoever needs
   the old value (a snapshot under way) is asked first.
+- A container may stand packed in ``_data`` (``types/cold.py``); ``_read_as`` and ``_write_as`` unpack it,
+  who looks up without a type does so by ``_as`` or ``_unpacked``. It is the same data: no change, no commit.
 
 Costs: lookup O(1). Must not know: argv, replies, sessions, what a value is made of.
 """
@@ -24,6 +26,7 @@ from kvstore.engine.context import Context, Effect, Event
 from kvstore.engine.expiry import DueBuckets
 from kvstore.engine.order import ScanOrder
 from kvstore.engine.types import FORMS, TYPES, Value
+from kvstore.engine.types.cold import UNPACK
 from kvstore.errors import DataError, WrongTypeError
 
 KeyT = bytes | str | int | float | memoryview
@@ -71,6 +74,20 @@ class Tap(Protocol):
         has lost its tap."""
 
 
+class Cold:
+    """What the packer remembers of the data of one database."""
+
+    __slots__ = ("passes", "seen", "unpacked", "unpacked_before")
+
+    def __init__(self) -> None:
+        self.passes = 0
+        # Entries of the scan order at the last pass: the keys behind them came later.
+        self.seen = 0
+        # Keys that were unpacked of late, which stay so for some passes.
+        self.unpacked: set[bytes] = set()
+        self.unpacked_before: set[bytes] = set()
+
+
 class Keyspace:
     """The untyped ground that the command families stand on."""
 
@@ -78,6 +95,7 @@ class Keyspace:
         "__dict__",
         "_access",
         "_before_change",
+        "_cold",
         "_data",
         "_due",
         "_expires",
@@ -98,6 +116,7 @@ class Keyspace:
     _contents: ClassVar[tuple[str, ...]] = (
         "_access",
         "_before_change",
+        "_cold",
         "_data",
         "_due",
         "_expires",
@@ -116,6 +135,8 @@ class Keyspace:
         self._volatile: ScanOrder | None = None
         # Keys whose value has parts that expire (hash fields); None while there is none.
         self._timed: dict[bytes, int] | None = None
+        # What the packer remembers of this data; None while it has not come by.
+        self._cold: Cold | None = None
         # When keys were last used, as the evictor writes it; None while nobody asks.
         self._access: dict[bytes, int] | None = None
         # Called with a key about to be created, changed or deleted; None when nobody asks.
@@ -150,9 +171,30 @@ class Keyspace:
     def _read_as(self, key: bytes, container: type[T]) -> T | None:
         """As ``_read``; a value of another type is refused with WRONGTYPE."""
         value = self._read(key)
-        if value is None or type(value) is container or FORMS.get(type(value)) is container:
+        if value is None or type(value) is container:
             return value
-        raise WrongTypeError
+        return self._as(key, value, container)
+
+    def _as(self, key: bytes, value: Value, container: type[T]) -> T:
+        """The value just found at the key, unpacked; a value of another type is refused with WRONGTYPE."""
+        if type(value) is container or FORMS.get(type(value)) is container:
+            return value  # type: ignore[no-any-return]
+        found = UNPACK.get(type(value))
+        if found is None or found[0] is not container:
+            raise WrongTypeError
+        return self._unpacked(key, value)  # type: ignore[no-any-return]
+
+    def _unpacked(self, key: bytes, value: Value) -> Value:
+        """The value just found at the key, unpacked, whatever it is. O(1), or O(n) of a packed one."""
+        found = UNPACK.get(type(value))
+        if found is None:
+            return value
+        made = self._data[key] = found[1](value)
+        if self._cold is not None:
+            self._cold.unpacked.add(key)
+        self.ctx.stats.unpacked += 1
+        self.ctx.evictor.weigh_again(self.index, key)
+        return made
 
     def _look(self, key: bytes) -> Value | None:
         """As ``_read``, but this is no use of the key: its access time stays (TTL, TYPE, EXISTS)."""
@@ -191,9 +233,9 @@ class Keyspace:
     def _write_as(self, key: bytes, container: type[T]) -> T | None:
         """As ``_write``; a value of another type is refused with WRONGTYPE."""
         value = self._write(key)
-        if value is None or type(value) is container or FORMS.get(type(value)) is container:
+        if value is None or type(value) is container:
             return value
-        raise WrongTypeError
+        return self._as(key, value, container)
 
     # -- changes of the key itself -----------------------------------------------------------------
 
@@ -362,6 +404,7 @@ class Keyspace:
         self._due.clear()
         self._order = ScanOrder(()) if self.ctx.keeps_order else None
         self._volatile = None
+        self._cold = None
         if self._access is not None:
             self._access.clear()
         if self.live:

@@ -87,6 +87,13 @@ class Accountant:
                     del sizes[key]
                     self._total -= before
 
+    def touch(self, db: int, key: bytes) -> None:
+        """Weigh a key anew, whose value was packed or unpacked; keep this object of the key. O(1)."""
+        sizes = self._sizes.get(db)
+        if sizes is not None and key in sizes:
+            sizes[key] = sizes.pop(key)
+        self._touched.setdefault(db, set()).add(key)
+
     def on_commit(self, db: int, effect: Effect, events: tuple[Event, ...]) -> None:
         touched = self._touched.get(db)
         if touched is None:

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from kvstore.engine.context import Limits
 from kvstore.engine.ids import FIRST_ID, ID
 from kvstore.engine.types import TYPES, Value
+from kvstore.engine.types.cold import unpacked
 from kvstore.engine.types.hash import Hash
 from kvstore.engine.types.list import List
 from kvstore.engine.types.payload import is_payload, load_payload
@@ -70,6 +71,7 @@ def type_name(value: Value) -> str:
 
 def parts_of(value: Value) -> Iterator[tuple[str, Any]]:
     """The members that say what a value is: ``value``, and ``field_deadlines`` where there are some; as trees."""
+    value = unpacked(value)
     yield "value", _SHAPES[type_name(value)].write(value)
     if type(value) is Hash and value.deadlines:
         yield "field_deadlines", _named(value.deadlines, value.deadlines.items())

@@ -14,7 +14,7 @@ from kvstore.engine.draws import draw_count, draw_one, draw_several
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.types.set import HASHTABLE, INTSET, LISTPACK, Set, filled
 from kvstore.engine.words import scan_count, words_of
-from kvstore.errors import NOT_POSITIVE, SYNTAX, ResponseError, WrongTypeError, err
+from kvstore.errors import NOT_POSITIVE, SYNTAX, ResponseError, err
 from kvstore.glob import compile_scan_glob
 from kvstore.numbers import as_int
 
@@ -128,8 +128,11 @@ class Sets(Keyspace):
         other = self._write(target)
         if found is None:
             return False
-        if type(found) is not Set or (other is not None and type(other) is not Set):
-            raise WrongTypeError
+        found = self._as(source, found, Set)
+        if source == target:
+            other = found
+        elif other is not None:
+            other = self._as(target, other, Set)
         if found is other:
             return member in found
         if not found.drop(member):

@@ -135,7 +135,7 @@ class Sorting(Keyspace):
 
     def _sort(self, key: bytes, request: Request, for_script: bool = False) -> list[Any] | int:
         """The result, or the length of what was stored."""
-        value = self._read(key)
+        value = self._unpacked(key, self._read(key))
         if value is not None and type(value) not in (List, LongList, Set, ZSet):
             raise WrongTypeError
         by, alpha, unsorted = request.by, request.alpha, request.unsorted
@@ -175,7 +175,7 @@ class Sorting(Keyspace):
         star = text.find(b"*")
         if star < 0:
             return lambda element: None
-        read = self._read
+        read, opened = self._read, self._unpacked
         prefix, rest = pattern[:star], pattern[star + 1 :]
         arrow = text.find(b"->", star + 1)
         if arrow < 0 or arrow + 2 == len(text):
@@ -188,7 +188,8 @@ class Sorting(Keyspace):
         rest, field = pattern[star + 1 : arrow], pattern[arrow + 2 :]
 
         def field_at(element: bytes) -> bytes | None:
-            value = read(prefix + element + rest)
+            key = prefix + element + rest
+            value = opened(key, read(key))
             return value.get(field) if type(value) is Hash else None
 
         return field_at

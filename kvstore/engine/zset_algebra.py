@@ -131,7 +131,7 @@ class SortedSetAlgebra(SortedSetRanges):
         """The sets at the keys, missing ones empty. Raises WrongTypeError."""
         inputs = []
         for key in keys:
-            value = self._read(key)
+            value = self._unpacked(key, self._read(key))
             if value is None:
                 value = frozenset()
             elif type(value) is not ZSet and type(value) is not Set:

@@ -23,6 +23,7 @@ from kvstore.net.hot import make_reader, make_sender
 from kvstore.net.listener import Listener, ListenError, bind_tcp, bind_unix, show_address
 from kvstore.net.log import LEVELS, LOGGER, verbose
 from kvstore.net.loop import Loop
+from kvstore.net.packing import Packing
 from kvstore.net.process import room_for
 
 _TICK_MS: Final = 1000  # between two looks at idle clients and at soft limits
@@ -111,6 +112,7 @@ class Server:
         self.unsaved: StoreError | None = None  # why not all is in the files that were closed
         self.loop.read, self.loop.run_rest = make_reader(self)
         self.loop.send = make_sender(self)
+        self.packing = Packing(self.hub)
         self._follow()
 
     # -- configuration -----------------------------------------------------------------------------

@@ -144,6 +144,8 @@ class Pair:
         self.grammar = grammar
         self.resp = resp
         self.names = frozenset((ours.kind, theirs.kind))
+        # What ours is asked between all steps, which nobody should notice.
+        self.between: tuple[Word, ...] = ()
         self.known: list[Known] = [entry for entry in (*KNOWN, *grammar.known) if entry.server in self.names]
         self._configure()
 
@@ -201,6 +203,8 @@ class _Run:
 
     def step(self, at: int, step: Step) -> Mismatch | None:
         """One step on both; its mismatch, if any."""
+        if self.pair.between:
+            self.sides[0].control.call(*self.pair.between)
         name = step.argv[0].upper()
         if name == b"@PAUSE":
             time.sleep(int(step.argv[1]) / 1000)
@@ -284,6 +288,8 @@ class _Run:
 
     def compare_data(self) -> Mismatch | None:
         """All data of all compared databases, and the encodings."""
+        if self.pair.between:
+            self.sides[0].control.call(*self.pair.between)
         for database in range(self.grammar.databases):
             asks = []
             for side in self.sides:

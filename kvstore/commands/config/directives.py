@@ -131,6 +131,13 @@ SECTIONS: Final[dict[str, tuple[Directive, ...]]] = {
             "immutable",
         ),
         _used(
+            "pack-cold-after",
+            _NATURAL,
+            60,
+            "seconds without use after which small hashes, lists, sets and sorted sets are packed, until their next "
+            "use, in databases of some thousand keys; 0: never",
+        ),
+        _used(
             "rdb-target",
             Enum("portable", "redis-7.0", "redis-7.2", "redis-7.4", "valkey-9"),
             "portable",
