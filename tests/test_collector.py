@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,16 @@ from typing import Any
 import pytest
 
 import kvstore
+from kvstore.commands.hub import Hub
+from kvstore.commands.kinds import RESP2, RESP3
+from kvstore.commands.session import Session
+from kvstore.engine.context import Context
+from kvstore.engine.database import Database
+from kvstore.resp import encode_request
 from kvstore.serving import ServerThread
+from tests.differential import grammar as grammars
 from tests.rawclient import RawClient
+from tests.seeds import new_seed
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -181,3 +190,35 @@ assert gc.isenabled() and len(gc.get_objects()) < process.YOUNG_OBJECTS
 def test_the_collector_of_a_server_looks_at_each_object_once_and_at_all_when_told() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, timeout=60, check=True)
+
+
+@pytest.mark.parametrize("family", grammars.families())
+def test_no_request_leaves_a_cycle(family: str) -> None:
+    rng, grammar = random.Random(new_seed()), grammars.load(family)
+    hub = Hub(Context(Database))
+    clients: list[Session] = []
+
+    def serve(groups: int) -> None:
+        for _ in range(groups):
+            for part in grammar.group(rng):
+                if any(client.stopped for client in clients) or not clients:
+                    for client in clients:
+                        client.close()
+                    clients[:] = [Session(hub, RESP2), Session(hub, RESP3)]
+                client = clients[part.on % 2]
+                client.feed(encode_request(tuple(part.argv)))
+                client.out.clear()
+
+    serve(50)  # and what is made once
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        serve(300)
+        gc.collect()
+        left = [each for each in gc.garbage if type(each).__module__.startswith(("kvstore.", "lupa."))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left

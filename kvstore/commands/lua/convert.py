@@ -59,6 +59,11 @@ class ToLua:
             ErrorReply: lambda tree: table({b"err": tree}),
         }
 
+    def forget(self) -> None:
+        """Let go of the runtime, which has functions of this object: no more replies."""
+        self._by_class.clear()
+        del self._table
+
     def reply2(self, tree: Any) -> Any:
         """A whole reply under RESP2: a value, or (value, kind)."""
         cls = tree.__class__

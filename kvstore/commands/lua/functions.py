@@ -109,6 +109,10 @@ class FunctionInterpreter(Interpreter):
     def _started(self, kv: Any) -> None:
         self._load, self._taken = kv[b"load"], kv[b"taken"]
 
+    def _stop(self) -> None:
+        super()._stop()
+        self._load = self._taken = None
+
     def _tick(self) -> bool:
         if self._loading:
             return time.monotonic() - self.started > _LOAD_LIMIT

@@ -165,7 +165,8 @@ class Interpreter:
         self._by_body.clear()
         self.scripts.clear()
         self._passing.clear()
-        self._lua = None
+        if self._lua is not None:
+            self._stop()
 
     def memory_used(self) -> int:
         """Bytes that Lua holds, compiled scripts included."""
@@ -277,13 +278,18 @@ class Interpreter:
         self._count = kv[b"kilobytes"]
         self._started(kv)
 
+    def _stop(self) -> None:
+        """Let go of the runtime, and so that it goes now: it and what it calls of Python have each other."""
+        self._to_lua.forget()
+        self._lua = self._table = self._compile_lua = self._run = self._run_with = self._fetch = self._count = None
+
     def _started(self, kv: Any) -> None:
         """Take what else is needed of the runtime."""
 
     def _natives(self, table: Any) -> dict[str, Any]:
         """What Lua calls of Python. None of them raises."""
         major, minor, patch = self._version
-        to_lua = ToLua(table)
+        self._to_lua = to_lua = ToLua(table)
         return {
             "call": self._make_call(to_lua),
             "call_table": self._make_call_table(to_lua),
