@@ -6,7 +6,9 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,6 +24,13 @@ KINDS = ("kvstore", "redis")
 
 # Rows that stand for all of a benchmark, where the others are the same again.
 SOME = {"memory": ("strings", "hashes", "large set"), "eviction": ("allkeys-lru",)}
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: it has Unix sockets in directories below, whose names may not be long."""
+    with TemporaryDirectory(prefix="kv-") as directory:
+        yield Path(directory)
 
 
 def tiny(tmp_path: Path, *rows: str) -> Run:

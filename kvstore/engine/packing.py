@@ -195,7 +195,7 @@ class _Lots:
         """Give back what else can be: the tables of keys have grown while these were replaced, and what the
         system's allocator has is not freed by itself where something is left above."""
         db = self._db
-        if self._done < LEAST_KEYS:
+        if self._done < max(LEAST_KEYS, len(db._data) >> 3):  # so little is not worth the pause
             return
         if len(db._data) <= _MOST_MOVED and db._before_change is None:
             if sys.getsizeof(db._data) > len(db._data) * _LOOSE:
