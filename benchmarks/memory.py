@@ -1,9 +1,11 @@
-"""Memory: how much the resident memory of a server grows for each key or member, beside redis-server's.
+"""Memory: how much the resident memory of a server grows for each key or member, beside redis-server's; and what CPU it
+costs to pack small values and to unpack them again.
 
     python -m benchmarks.memory [--size small] [--rows strings,hashes] [--json FILE]
 
-Each figure is of a fresh process, filled over its socket. Small values are measured once they have not been touched for a
-minute, or as soon as the server can be told to take them for that (``settle``). One turn is enough: the figures hardly differ.
+Each figure is of a fresh process, filled over its socket. Small values are measured once they are packed, which is told to
+happen after a second instead of a minute (``settle``). CPU is that of the server for one value: to pack it, which is to look
+for it, to pack it and to free what it was; to look it up in a pipeline, which unpacks it; and to look it up again.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from benchmarks.harness import Row, Run, Samples, main, row
-from benchmarks.instances import Instance, resident_bytes, running
+from benchmarks.instances import Instance, cpu_seconds, resident_bytes, running
 
 Words = tuple[bytes | str, ...]
 BATCH = 100  # elements a command of a large value
@@ -27,13 +29,13 @@ def strings(count: int) -> Iterator[Words]:
         yield "SET", f"key:{number:012}", f"value:{number:08}"
 
 
-def small(count: int, *head: str, before: str = "") -> Iterator[Words]:
+def small(count: int, *head: str, before: str = "", form: str = "value:{}") -> Iterator[Words]:
     """Values of ten short elements."""
     for key in range(count):
         words: list[str] = []
         for n in range(10):
             words += {"": [], "score": [str(n)], "field": [f"field:{n}"]}[before]
-            words.append(f"value:{(key * 10 + n) % 100_000}")
+            words.append(form.format((key * 10 + n) % 100_000))
         yield (*head, f"key:{key:012}", *words)
 
 
@@ -72,6 +74,7 @@ ROWS: Rows = {
     "strings": (strings, LARGE, "bytes a key", "memory-keys"),
     "hashes of ten": (lambda n: small(n, "HSET", before="field"), SMALL, "bytes a key", "memory-small"),
     "sets of ten": (lambda n: small(n, "SADD"), SMALL, "bytes a key", "memory-small"),
+    "sets of ten integers": (lambda n: small(n, "SADD", form="{}"), SMALL, "bytes a key", "memory-small"),
     "sorted sets of ten": (lambda n: small(n, "ZADD", before="score"), SMALL, "bytes a key", "memory-small"),
     "lists of ten": (lambda n: small(n, "RPUSH"), SMALL, "bytes a key", "memory-small"),
     "large sorted set": (lambda n: large(n, "ZADD", before="score"), LARGE, "bytes a member", "memory-large"),
@@ -81,19 +84,41 @@ ROWS: Rows = {
 }
 
 
-def growth(run: Run, kind: str, fill: Iterable[Words], cold: bool) -> tuple[int, int]:
-    """Bytes by which the resident memory of a fresh server grows, and its own ``used_memory``."""
+# What looks a value up without its elements.
+LENGTHS = {"HSET": "HLEN", "SADD": "SCARD", "ZADD": "ZCARD", "RPUSH": "LLEN"}
+
+
+def growth(run: Run, kind: str, fill: Iterable[Words], count: int) -> dict[str, float]:
+    """Bytes by which the resident memory of a fresh server, and its own ``used_memory``, grow, over ``count``."""
     with running(kind, run.place(kind), {}) as server:
         client = server.client()
         client.fill([("SET", "warm", "up"), ("DEL", "warm")])
         own, before = int(client.info("memory")["used_memory"]), resident_bytes(server.pid)
         client.fill(fill)
-        if cold:
-            settle(server)
         after = resident_bytes(server.pid)
         own = int(client.info("memory")["used_memory"]) - own
         client.close()
-    return after - before, own
+    return {"resident": (after - before) / count, "own": own / count}
+
+
+def cold_growth(run: Run, kind: str, fill: Callable[[int], Iterable[Words]], count: int) -> dict[str, float]:
+    """As ``growth``, of values that nobody uses; of kvstore also microseconds of CPU a value."""
+    with running(kind, run.place(kind), {}) as server:
+        client = server.client()
+        client.fill([("SET", "warm", "up"), ("DEL", "warm")])
+        own, before = int(client.info("memory")["used_memory"]), resident_bytes(server.pid)
+        client.fill(fill(count))
+        filled = cpu_seconds(server.pid)
+        settle(server)
+        cpu = {"packing": cpu_seconds(server.pid) - filled}
+        found = {"resident": (resident_bytes(server.pid) - before) / count}
+        found["own"] = (int(client.info("memory")["used_memory"]) - own) / count
+        for use in ("first use", "next use"):
+            began = cpu_seconds(server.pid)
+            client.fill((LENGTHS[str(words[0])], words[1]) for words in fill(count))
+            cpu[use] = cpu_seconds(server.pid) - began
+        client.close()
+    return found | ({name: used / count * 1e6 for name, used in cpu.items()} if kind == "kvstore" else {})
 
 
 def measure(run: Run) -> Iterator[Row]:
@@ -101,11 +126,16 @@ def measure(run: Run) -> Iterator[Row]:
         if run.wants(name):
             count, samples = run.pick(*counts), Samples()
             for kind in run.kinds:
-                resident, own = growth(run, kind, fill(count), goal == "memory-small")
-                samples.add(kind, resident=resident / count, own=own / count)
+                if goal == "memory-small":
+                    samples.add(kind, **cold_growth(run, kind, fill, count))
+                else:
+                    samples.add(kind, **growth(run, kind, fill(count), count))
             test = f"{name}, {count:,}"
             yield row(test, "resident memory", unit, samples["resident"], goal, count=count)
             yield row(test, "used_memory", unit, samples["own"], count=count)
+            for cost in ("packing", "first use", "next use"):
+                if cost in samples.found:
+                    yield row(test, f"CPU of {cost}", "µs", samples[cost], against=None, count=count)
 
 
 if __name__ == "__main__":

@@ -391,7 +391,11 @@ def what_is_left(server: ServerThread) -> dict[str, str]:
         "features": hub.features,
         "pending": hub.pending,
         "draining": hub._draining,
-        "timers": [timer for timer in hub._timers._heap if timer.call not in (None, keeper._tick)],
+        "timers": [
+            timer
+            for timer in hub._timers._heap
+            if timer.call not in (None, keeper._tick) and timer.call.__module__ != "kvstore.net.packing"
+        ],
         "connections": inner.connections,
         "plain connections": inner.plain,
         "slow connections": inner.slow,
