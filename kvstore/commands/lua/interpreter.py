@@ -281,7 +281,9 @@ class Interpreter:
     def _stop(self) -> None:
         """Let go of the runtime, and so that it goes now: it and what it calls of Python have each other."""
         self._to_lua.forget()
-        self._lua = self._table = self._compile_lua = self._run = self._run_with = self._fetch = self._count = None
+        self._lua = self._table = self._compile_lua = self._run = self._run_with = self._fetch = (
+            self._count
+        ) = None
 
     def _started(self, kv: Any) -> None:
         """Take what else is needed of the runtime."""
