@@ -80,6 +80,9 @@ class Set(dict[bytes, None]):
             and max(map(len, self), default=0) <= longest
         ):
             self.encoding = LISTPACK
+            members = sorted(self, key=int)  # the order in which an intset has them stays
+            self.clear()
+            self.update(dict.fromkeys(members))
         else:
             self.encoding = HASHTABLE
 
