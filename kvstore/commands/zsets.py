@@ -247,6 +247,8 @@ def _parse_range(
     ``by`` and ``reverse`` are None where options may say so.
     """
     low, high = argv[at], argv[at + 1]
+    if not by and len(argv) == at + 2:  # by rank, with no options: what most ask for
+        return (RANK, (as_int(low), as_int(high)), bool(reverse), 0, -1), False
     withscores = False
     offset, limit = 0, -1
     may_reverse, may_by = reverse is None, by is None

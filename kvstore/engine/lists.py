@@ -96,17 +96,7 @@ class Lists(Keyspace):
                 return 0
             found = List()
             self._create(key, found)
-        if not found.quick:
-            found.grow(elements, len(elements), self.ctx.limits)
-        if found.size != UNKNOWN:
-            put, limits = found.appendleft if left else found.append, self.ctx.limits
-            for element in elements:
-                put(element)
-                found.counted(element, limits)
-        elif left:
-            found.extendleft(elements)
-        else:
-            found.extend(elements)
+        found.push(elements, left, self.ctx.limits)
         self.dirty += len(elements)
         if self.live:
             self.commit((b"LPUSH" if left else b"RPUSH", key, *elements), (_PUSH_EVENTS[left], key))

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kvstore.fake.library import CLOSED
-from kvstore.fake.sync import Shaping, WordPacking, client_on_lines, greeting, placed
+from kvstore.fake.sync import LineClient, Shaping, WordPacking, client_on_lines, greeting, placed
 from kvstore.resp import Push
 
 if TYPE_CHECKING:
@@ -170,5 +170,5 @@ class AsyncLineConnection(WordPacking):
 @cache
 def async_client_class(library: ModuleType) -> type:
     """The asyncio client of the library, on lines."""
-    where, mixed_in = f"{library.__name__}.asyncio", (AsyncLineConnection, AsyncLineParser)
+    where, mixed_in = f"{library.__name__}.asyncio", (LineClient, AsyncLineConnection, AsyncLineParser)
     return client_on_lines(library, where, mixed_in, "_AsyncRESP3Parser", "FakeAsync")

@@ -26,6 +26,7 @@ from kvstore.fake.library import (
     server_of,
 )
 from kvstore.fake.replies import Shaper
+from kvstore.fake.shortcut import ShortCut, has_short_way
 from kvstore.fake.words import Pack, words_in, words_of
 from kvstore.resp import Push
 
@@ -182,6 +183,8 @@ class WordPacking:
 class LineConnection(WordPacking):
     """Mixed in before a library's connection over TCP: a line in the place of a socket."""
 
+    has_sent = False  # the next command was sent already, and its reply is what is to be read
+
     def not_asked(self) -> None:
         """What asking for nothing gives."""
 
@@ -206,7 +209,27 @@ class LineConnection(WordPacking):
             return bool(super().can_read(timeout, **more))  # type: ignore[misc]
         return line.may_hear() and self._parser.has_read()  # type: ignore[no-any-return]
 
+    def send_at_once(self: Any, args: tuple[Any, ...]) -> bool:
+        """Send a command; whether its reply is there, and only has to be handed out. If not, ``has_sent`` says
+        whether it was sent."""
+        line = self._sock
+        if line is None or self.health_check_interval:
+            return False
+        request = self.words(args, self.packed)
+        try:
+            line.send([request])
+        except OSError:
+            return False
+        out = line.out
+        if out and out[0].__class__ in self._parser.shaper.quick:
+            return True
+        self.has_sent = True
+        return False
+
     def send_command(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.has_sent:
+            self.has_sent = False
+            return
         line = self._sock
         if line is None or self.health_check_interval:
             self.send_packed_command(self.pack_command(*args), kwargs.get("check_health", True))
@@ -278,22 +301,23 @@ class LineClient:
 
 
 def client_on_lines(
-    library: ModuleType, where: str, mixed_in: tuple[type, type], parser: str, name: str
+    library: ModuleType, where: str, mixed_in: tuple[type, type, type], parser: str, name: str
 ) -> type:
-    """The client of the library's package ``where``, with a connection and a parser that have these mixed in;
-    ``parser`` is the one of RESP3 there, and ``name`` what the connection is called."""
+    """The client of the library's package ``where`` that has the first mixed in, with a connection and a parser
+    that have the others; ``parser`` is the one of RESP3 there, and ``name`` what the connection is called."""
     outer, inner = import_module(where), import_module(f"{where}.connection")
     parsers = import_module(f"{library.__name__}._parsers")
     client = getattr(outer, "Redis", None) or outer.Valkey
-    of_connection, of_parser = mixed_in
+    of_client, of_connection, of_parser = mixed_in
     made = type("LineParser", (of_parser, getattr(parsers, parser)), {"library": library})
     return type(
         f"{name}{client.__name__}",
-        (LineClient, client),
+        (of_client, client),
         {
             "__module__": "kvstore.fake",
             "__doc__": client.__doc__,
             "library": library,
+            "base": client,
             "connection_class": type(
                 f"{name}Connection", (of_connection, inner.Connection), {"parser": made}
             ),
@@ -302,8 +326,13 @@ def client_on_lines(
     )
 
 
+class QuickClient(ShortCut, LineClient):
+    """The same, and its commands go the short way where there is nothing to do on the long one."""
+
+
 @cache
 def client_class(library: ModuleType) -> type:
     """The client of the library, on lines."""
     name = library.__name__
-    return client_on_lines(library, name, (LineConnection, LineParser), "_RESP3Parser", "Fake")
+    of_client = QuickClient if has_short_way(library) else LineClient
+    return client_on_lines(library, name, (of_client, LineConnection, LineParser), "_RESP3Parser", "Fake")

@@ -47,6 +47,7 @@ _SIZE_LIMITS = (4096, 8192, 16384, 32768, 65536)
 # With a limit by count, no listpack is larger than this, in bytes.
 _SAFE_SIZE = 8192
 _MOST_COUNT = 1 << 62
+_USUAL_LIMITS = (_SIZE_LIMITS[1], _MOST_COUNT)
 # Elements of a block of a long list; how many make a list long.
 BLOCK = 128
 LONG = 2048
@@ -87,6 +88,8 @@ def _integer_size(number: int) -> int:
 def _limits(limits: Limits) -> tuple[int, int]:
     """The most bytes and the most elements of one listpack."""
     fill = limits.list_max_listpack_size
+    if fill == -2:  # unless it has been set
+        return _USUAL_LIMITS
     if fill >= 0:
         return _SAFE_SIZE, max(fill, 1)
     return _SIZE_LIMITS[min(-fill, len(_SIZE_LIMITS)) - 1], _MOST_COUNT
@@ -100,7 +103,7 @@ class List(deque[bytes]):
     def __init__(self, elements: Iterable[bytes] = ()) -> None:
         super().__init__(elements)
         self.quick = False
-        self.size = _LISTPACK_FRAME + sum(map(entry_size, self))
+        self.size = _LISTPACK_FRAME + sum(map(entry_size, self)) if self else _LISTPACK_FRAME
 
     @classmethod
     def sized(cls, elements: Iterable[bytes], limits: Limits) -> List:
@@ -133,6 +136,19 @@ class List(deque[bytes]):
         most_bytes, most = _limits(limits)
         if self.size + sum(map(len, elements)) > most_bytes or len(self) + count > most:
             self.quick = True
+
+    def push(self, elements: tuple[bytes, ...], left: bool, limits: Limits) -> None:
+        """Put elements at a side, one after the other. O(elements)."""
+        if not self.quick:
+            self.grow(elements, len(elements), limits)
+        if left:
+            self.extendleft(elements)
+        else:
+            self.extend(elements)
+        if self.size != UNKNOWN:
+            self.size = (
+                UNKNOWN if self.quick and self._is_far(limits) else self.size + sum(map(entry_size, elements))
+            )
 
     def counted(self, element: bytes, limits: Limits) -> None:
         """An element came."""
