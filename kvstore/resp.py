@@ -95,7 +95,7 @@ class Integers(dict[int | None, bytes]):
 BULK_HEADERS: Final = [b"$%d\r\n" % n for n in range(1024)]
 _SIZES: Final = [header[:-2] for header in BULK_HEADERS]
 # And with the end of the line before.
-_LINES: Final = [b"\r\n" + header for header in BULK_HEADERS]
+BULK_LINES: Final = [b"\r\n" + header for header in BULK_HEADERS]
 
 encode_int: Final[Callable[[int], bytes]] = Integers(b"$-1\r\n").__getitem__
 
@@ -303,7 +303,16 @@ def encode_request(words: tuple[bytes, ...]) -> bytes:
         one, two, three = words
         try:
             return b"".join(
-                (b"*3", _LINES[len(one)], one, _LINES[len(two)], two, _LINES[len(three)], three, b"\r\n")
+                (
+                    b"*3",
+                    BULK_LINES[len(one)],
+                    one,
+                    BULK_LINES[len(two)],
+                    two,
+                    BULK_LINES[len(three)],
+                    three,
+                    b"\r\n",
+                )
             )
         except IndexError:  # a long one
             pass

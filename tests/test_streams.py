@@ -36,10 +36,10 @@ def test_the_ordered_map_is_a_sorted_dict(packs: bool, heavy: bool, monkeypatch:
         found: IdMap[Any] = IdMap(PackedEntries if packs else None)
         model: dict[ID, Any] = {}
         spread = rng.choice((30, 3000, 1 << 40))
-        weights = rng.choice(((8, 2, 2, 1), (2, 8, 2, 1), (3, 3, 10, 1)))
+        weights = rng.choice(((8, 1, 2, 2, 1), (2, 1, 8, 2, 1), (3, 1, 3, 10, 1)))
         for step in range(3000):
             ids = sorted(model)
-            what = rng.choices(("append", "put", "pop", "trim"), weights)[0]
+            what = rng.choices(("append", "extend", "put", "pop", "trim"), weights)[0]
             if what == "append":
                 last = ids[-1] if ids else (0, 0)
                 id = rng.choice(
@@ -50,6 +50,14 @@ def test_the_ordered_map_is_a_sorted_dict(packs: bool, heavy: bool, monkeypatch:
                 )
                 found.append(id, made := item(step))
                 model[id] = made
+            elif what == "extend":
+                time = (ids[-1][0] if ids else 0) + 1
+                several = {
+                    (time + at // 3, at): item(step)
+                    for at in range(rng.choice((0, 1, 9, rng.randrange(700))))
+                }
+                found.extend(list(several), list(several.values()))
+                model |= several
             elif what == "put":
                 id = (rng.randrange(spread), rng.randrange(4))
                 found.put(id, made := item(step))

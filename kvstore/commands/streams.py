@@ -22,13 +22,13 @@ from kvstore.commands.registry import (
     KeySpec,
 )
 from kvstore.engine.database import Database
-from kvstore.engine.ids import FIRST_ID
+from kvstore.engine.ids import FIRST_ID, ID
 from kvstore.engine.stream_ids import format_id, parse_new_id, parse_start, parse_stop, parse_strict_id
 from kvstore.engine.streams import Entries, NewID, Trimming, deleted_id_of, entries_added_of
 from kvstore.engine.types.stream import Stream
 from kvstore.errors import ResponseError, err
 from kvstore.numbers import INT64_MAX, as_int, parse_int
-from kvstore.resp import BULK_HEADERS, NULL_ARRAY, encode_bulk
+from kvstore.resp import BULK_LINES, NULL_ARRAY, encode_bulk
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -42,37 +42,43 @@ PLUS: Final = (7, 4, 0)
 # -- reply kinds -------------------------------------------------------------------------------------
 
 
-def bulks(words: tuple[bytes, ...]) -> bytes:
-    headers = BULK_HEADERS
-    try:
-        return b"".join([b"%b%b\r\n" % (headers[len(word)], word) for word in words])
-    except IndexError:  # a long one
-        return b"".join(map(encode_bulk, words))
-
-
 def _entries_wire(entries: Entries, null: bytes) -> bytes:
-    parts = [b"*%d\r\n" % len(entries)]
-    for id, words in entries:
-        name = b"%d-%d" % id
-        if words is None:
-            parts.append(b"*2\r\n%b%b\r\n%b" % (BULK_HEADERS[len(name)], name, null))
-        else:
-            head = (BULK_HEADERS[len(name)], name, len(words), bulks(words))
-            parts.append(b"*2\r\n%b%b\r\n*%d\r\n%b" % head)
+    """The bytes of entries; ``null`` stands for the fields of what was deleted."""
+    lines = BULK_LINES
+    parts = [b"*%d" % len(entries)]
+    try:
+        for id, words in entries:
+            name = b"%d-%d" % id
+            if words is None:
+                parts += (b"\r\n*2", lines[len(name)], name, b"\r\n", null)
+                continue
+            parts += (b"\r\n*2", lines[len(name)], name, b"\r\n*%d" % len(words))
+            for word in words:
+                parts += (lines[len(word)], word)
+    except IndexError:  # a long one
+        return b"*%d\r\n%b" % (len(entries), b"".join([_entry_wire(*entry, null) for entry in entries]))
+    parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def _entry_wire(id: ID, words: tuple[bytes, ...] | None, null: bytes) -> bytes:
+    fields = (
+        null + b"\r\n" if words is None else b"*%d\r\n%b" % (len(words), b"".join(map(encode_bulk, words)))
+    )
+    return b"*2\r\n%b%b" % (encode_bulk(b"%d-%d" % id), fields)
 
 
 def _streams_wire2(found: list[tuple[bytes, Entries]] | None) -> bytes:
     if not found:
         return b"*-1\r\n"
-    parts = [b"*2\r\n%b%b" % (encode_bulk(key), _entries_wire(entries, b"*-1\r\n")) for key, entries in found]
+    parts = [b"*2\r\n%b%b" % (encode_bulk(key), _entries_wire(entries, b"*-1")) for key, entries in found]
     return b"*%d\r\n%b" % (len(found), b"".join(parts))
 
 
 def _streams_wire3(found: list[tuple[bytes, Entries]] | None) -> bytes:
     if not found:
         return b"_\r\n"
-    parts = [encode_bulk(key) + _entries_wire(entries, b"_\r\n") for key, entries in found]
+    parts = [encode_bulk(key) + _entries_wire(entries, b"_") for key, entries in found]
     return b"%%%d\r\n%b" % (len(found), b"".join(parts))
 
 
@@ -85,8 +91,8 @@ def entries_tree(entries: Entries) -> list[Any]:
 ENTRIES = Kind(
     "entries",
     tree2=lambda entries: NULL_ARRAY if entries is None else entries_tree(entries),
-    wire2=lambda entries: b"*-1\r\n" if entries is None else _entries_wire(entries, b"*-1\r\n"),
-    wire3=lambda entries: b"_\r\n" if entries is None else _entries_wire(entries, b"_\r\n"),
+    wire2=lambda entries: b"*-1\r\n" if entries is None else _entries_wire(entries, b"*-1"),
+    wire3=lambda entries: b"_\r\n" if entries is None else _entries_wire(entries, b"_"),
     plain=True,
 )
 # (key, entries) of several streams; the null array where there are none.

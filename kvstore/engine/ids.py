@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
@@ -128,6 +128,23 @@ class IdMap(Generic[T]):
             blocks.append(Block(array("Q", (id[0],)), array("Q", (id[1],)), [item]))
             self.firsts.append(id)
 
+    def extend(self, ids: Sequence[ID], items: Sequence[T]) -> None:
+        """``append`` for several, whose IDs ascend. O(items)."""
+        blocks, at, count = self._blocks, 0, len(ids)
+        while at < count:
+            room = BLOCK_MAX - len(blocks[-1]) if blocks else 0
+            if room < 1:
+                self.append(ids[at], items[at])
+                at += 1
+                continue
+            block = self._open(len(blocks) - 1)
+            times, sequences = zip(*ids[at : at + room], strict=True)
+            block.times.extend(times)
+            block.sequences.extend(sequences)
+            block.items.extend(items[at : at + room])
+            self._count += len(times)
+            at += room
+
     def put(self, id: ID, item: T) -> None:
         """Take in an item wherever it belongs, instead of the one that has its ID. O(log n)."""
         last = self.last()
@@ -198,7 +215,9 @@ class IdMap(Generic[T]):
         for one in (b - 1, b):  # with the one before, with the one behind
             pair = blocks[max(0, one) : one + 2]
             if one >= 0 and len(pair) == 2 and sum(map(len, pair)) <= BLOCK_MAX:
-                first, second = self._open(one), self._open(one + 1)
+                for each in (one, one + 1):
+                    self._open(each)
+                first, second = self._open(one), self._open(one + 1)  # to open one may have packed the other
                 first.times.extend(second.times)
                 first.sequences.extend(second.sequences)
                 first.items.extend(second.items)

@@ -23,7 +23,7 @@ from kvstore.engine.stream_ids import format_id, next_id, parse_id, parse_strict
 from kvstore.engine.streams import Entries, StreamIdT, Streams, as_lists, check_reading
 from kvstore.engine.types.stream import NEVER, UNKNOWN, Consumer, Group, Pending, Stream
 from kvstore.errors import SYNTAX, DataError, ResponseError, err
-from kvstore.numbers import INT64_MAX, as_int
+from kvstore.numbers import as_int
 
 GroupT = KeyT
 ConsumerT = KeyT
@@ -292,17 +292,13 @@ class StreamGroups(Streams):
     ) -> Entries:
         """Entries that no consumer of the group has got, for this one."""
         entries: Entries = list(islice(stream.entries.items(next_id(group.last_id)), count or None))
-        for id, _ in entries:
-            if group.entries_read != UNKNOWN and not stream.has_gap_behind(id):
-                group.entries_read = min(group.entries_read + 1, INT64_MAX)
-            elif stream.entries_added:
-                group.entries_read = stream.count_up_to(id)
-            group.last_id = id
-            if not noack:
-                group.deliver(id, consumer, now)
-        if not noack and entries:
+        ids = [id for id, _ in entries]
+        if ids:
+            stream.advance(group, ids)
+        if ids and not noack:
+            group.deliver_all(ids, consumer, now)
             consumer.active_ms = now
-            self._commit_claim(key, group_name, group, consumer, [id for id, _ in entries], now, 1)
+            self._commit_claim(key, group_name, group, consumer, ids, now, 1)
         self._commit_position(key, group_name, group, "")
         return entries
 
