@@ -88,6 +88,9 @@ _HEX_FLOAT: Final = re.compile(
 )
 
 
+_UNDERSCORE: Final = 0x5F  # a number is found in bytes far sooner than other bytes are
+
+
 def parse_float(raw: bytes) -> float | None:
     """The double that ``raw`` spells in ``strtod``'s syntax, or None.
 
@@ -102,7 +105,7 @@ def parse_float(raw: bytes) -> float | None:
     except ValueError:
         return _parse_hex_float(raw)
     # What float() takes and strtod does not: white space around, underscores between digits.
-    if raw[0] <= 32 or raw[-1] <= 32 or b"_" in raw:
+    if raw[0] <= 32 or raw[-1] <= 32 or _UNDERSCORE in raw:
         return None
     if not value:
         return value if _mantissa_is_zero(raw) else None

@@ -451,7 +451,7 @@ class RequestParser:
     def parse(self, data: bytes) -> list[list[bytes]]:
         """The requests that ``data`` completes. O(len(data)), whatever the number of calls."""
         if self.idle and data[-1] == 0x0A and data[0] == 0x2A:
-            if len(data) < SHORT_CHUNK and b"\n*" not in data:
+            if len(data) < SHORT_CHUNK and data.find(b"\n*") < 0:
                 request = split_request(data)
                 if request is not None:
                     return [request]

@@ -45,7 +45,7 @@ _NEWER: Final = (7, 4)
 
 def slot_of(key: bytes) -> int:
     """The slot of a key: of what stands between its first braces, if anything does. O(length)."""
-    if b"{" in key:
+    if 0x7B in key:  # "{"
         begin, end = _tag(key)
         key = key[begin:end]
     return crc_hqx(key, 0) % SLOTS

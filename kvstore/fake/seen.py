@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from kvstore.commands.registry import Argv
@@ -92,6 +93,9 @@ class Commands(Sequence[Seen]):
         keep, client, db = self._keep, session.id, session.db.index
         if len(requests) == 1:
             keep((requests[0], client, db))
+            return
+        if 2 not in map(len, requests):
+            self._kept.extend(zip(requests, repeat(client), repeat(db), strict=False))
             return
         for argv in requests:
             keep((argv, client, db))
