@@ -100,6 +100,8 @@ def parse_float(raw: bytes) -> float | None:
     small = _SMALL_FLOATS.get(raw)
     if small is not None:
         return small
+    if raw.isdigit() and len(raw) < 16:  # a whole number that is exact, and sooner read as one
+        return float(int(raw))
     try:
         value = float(raw)
     except ValueError:

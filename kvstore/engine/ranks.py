@@ -6,12 +6,12 @@ costs two pointers, and a range of members is a slice, ready to be answered.
 Invariants
 - ``members[b][i]`` has the score ``scores[b][i]``; (score, member) ascends through the blocks.
 - No block is longer than ``BLOCK_MAX``. While there are several, none is shorter than ``BLOCK_MIN``,
-  and ``tops[b]`` is the last (score, member) of block b; with one block ``tops`` is empty.
+  and ``tops[b]`` and ``names[b]`` are the last score and member of block b; with one block both are empty.
 - ``counts``, once made, has the number of entries of each run of ``RUN`` blocks. It is dropped when
   blocks are split, merged or cut, which happens once in hundreds of changes, and made again on need.
 
 A position is a rank: the number of entries before it. Costs: add, remove, move O(log n) comparisons and
-two memmoves of at most 8 kB; rank and position O(log n + n / 32,768); a range O(that + its length).
+two moves of at most 4 kB; rank and position O(log n + n / 16,384); a range O(that + its length).
 
 Must not know: keys, what scores mean.
 """
@@ -21,22 +21,19 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, chain, pairwise
-from operator import itemgetter
 from typing import TypeVar
 
 T = TypeVar("T")
 
 # Entries of a block. Shorter blocks insert faster and cost more memory and more blocks to count.
-BLOCK_MAX = 1024
-BLOCK_MIN = 128
+BLOCK_MAX = 512
+BLOCK_MIN = 64
 # Blocks that are counted together.
 RUN = 32
 
-_member_of = itemgetter(1)
-
 
 class Ranks:
-    __slots__ = ("counts", "members", "scores", "tops")
+    __slots__ = ("counts", "members", "names", "scores", "tops")
 
     def __init__(self, scores: dict[bytes, float]):
         # Two sorts by one key each compare bytes and floats directly: no tuples are made. O(n log n).
@@ -47,7 +44,8 @@ class Ranks:
     def _fill(self, members: list[bytes], scores: list[float]) -> None:
         """Take over entries that are in order."""
         self.counts: list[int] | None = None
-        self.tops: list[tuple[float, bytes]] = []
+        self.tops: list[float] = []  # apart from the members, as floats are compared far sooner than pairs
+        self.names: list[bytes] = []
         if len(members) <= BLOCK_MAX:
             self.members, self.scores = [members], [scores]
             return
@@ -56,7 +54,16 @@ class Ranks:
         cuts = [len(members) * b // number for b in range(number + 1)]
         self.members = [members[start:stop] for start, stop in pairwise(cuts)]
         self.scores = [scores[start:stop] for start, stop in pairwise(cuts)]
-        self.tops = [(scores[stop - 1], members[stop - 1]) for stop in cuts[1:]]
+        self.tops = [scores[stop - 1] for stop in cuts[1:]]
+        self.names = [members[stop - 1] for stop in cuts[1:]]
+
+    def _block(self, score: float, member: bytes) -> int:
+        """Which of several blocks (score, member) belongs in; behind all of them, how many there are."""
+        tops = self.tops
+        b = bisect_left(tops, score)
+        if b < len(tops) and tops[b] == score:
+            b = bisect_left(self.names, member, b, bisect_right(tops, score, b))
+        return b
 
     # -- changes -----------------------------------------------------------------------------------
 
@@ -65,10 +72,15 @@ class Ranks:
         tops = self.tops
         b = 0
         if tops:
-            b = bisect_left(tops, (score, member))
+            b = bisect_left(tops, score)  # _block, without the call
             if b == len(tops):
                 b -= 1
-                tops[b] = (score, member)
+                tops[b], self.names[b] = score, member
+            elif tops[b] == score:
+                b = bisect_left(self.names, member, b, bisect_right(tops, score, b))
+                if b == len(tops):
+                    b -= 1
+                    self.names[b] = member
             if self.counts is not None:
                 self.counts[b // RUN] += 1
         members, scores = self.members[b], self.scores[b]
@@ -82,7 +94,7 @@ class Ranks:
 
     def remove(self, score: float, member: bytes) -> None:
         """Drop a member that has this score."""
-        b = bisect_left(self.tops, (score, member)) if self.tops else 0
+        b = self._block(score, member) if self.tops else 0
         members, scores = self.members[b], self.scores[b]
         at = bisect_left(scores, score)
         if members[at] != member:
@@ -93,7 +105,7 @@ class Ranks:
 
     def move(self, old: float, score: float, member: bytes) -> None:
         """Give a member that has the score ``old`` another one."""
-        b = bisect_left(self.tops, (old, member)) if self.tops else 0
+        b = self._block(old, member) if self.tops else 0
         members, scores = self.members[b], self.scores[b]
         at = bisect_left(scores, old)
         if members[at] != member:
@@ -104,7 +116,11 @@ class Ranks:
             return
         del members[at], scores[at]
         if self.tops:
-            self._shrunk(b, 1)
+            size = len(members)
+            if at == size or size < BLOCK_MIN:
+                self._shrunk(b, 1)
+            elif self.counts is not None:
+                self.counts[b // RUN] -= 1
         self.add(score, member)
 
     def pop(self, last: bool) -> tuple[bytes, float]:
@@ -138,7 +154,7 @@ class Ranks:
         left = slice(first, last + 1)
         self.members[left] = [members[:at] + self.members[last][end:]]
         self.scores[left] = [scores[:at] + self.scores[last][end:]]
-        self.tops[left] = [(0.0, b"")]
+        self.tops[left], self.names[left] = [0.0], [b""]
         self.counts = None
         self._settle(first)
         return gone
@@ -151,8 +167,10 @@ class Ranks:
         self.scores.insert(b + 1, scores[half:])
         del members[half:], scores[half:]
         if not self.tops:
-            self.tops.append((self.scores[1][-1], self.members[1][-1]))
-        self.tops.insert(b, (scores[-1], members[-1]))
+            self.tops.append(self.scores[1][-1])
+            self.names.append(self.members[1][-1])
+        self.tops.insert(b, scores[-1])
+        self.names.insert(b, members[-1])
         self.counts = None
 
     def _shrunk(self, b: int, by: int) -> None:
@@ -161,7 +179,7 @@ class Ranks:
         if len(members) < BLOCK_MIN:
             self._settle(b)
             return
-        self.tops[b] = (self.scores[b][-1], members[-1])
+        self.tops[b], self.names[b] = self.scores[b][-1], members[-1]
         if self.counts is not None:
             self.counts[b // RUN] -= by
 
@@ -173,11 +191,12 @@ class Ranks:
                 b -= 1
             self.members[b] += self.members.pop(b + 1)
             self.scores[b] += self.scores.pop(b + 1)
-            del self.tops[b]
+            del self.tops[b], self.names[b]
         if len(self.members) == 1:
             self.tops.clear()
+            self.names.clear()
         else:
-            self.tops[b] = (self.scores[b][-1], self.members[b][-1])
+            self.tops[b], self.names[b] = self.scores[b][-1], self.members[b][-1]
         if len(self.members[b]) > BLOCK_MAX:
             self._split(b)
 
@@ -187,7 +206,7 @@ class Ranks:
         """How many entries come before (score, member), which need not be there."""
         b = 0
         if self.tops:
-            b = bisect_left(self.tops, (score, member))
+            b = self._block(score, member)
             if b == len(self.tops):
                 b -= 1
         members, scores = self.members[b], self.scores[b]
@@ -200,7 +219,7 @@ class Ranks:
         """How many members come before ``member`` when all have one score; else an arbitrary rank."""
         b = 0
         if self.tops:
-            b = bisect_left(self.tops, member, key=_member_of)
+            b = bisect_left(self.names, member)
             if b == len(self.tops):
                 b -= 1
         at = bisect_left(self.members[b], member)
@@ -270,7 +289,7 @@ class Ranks:
         twin = Ranks.__new__(Ranks)
         twin.members = [block[:] for block in self.members]
         twin.scores = [block[:] for block in self.scores]
-        twin.tops = self.tops[:]
+        twin.tops, twin.names = self.tops[:], self.names[:]
         twin.counts = None
         return twin
 
@@ -285,10 +304,9 @@ class Ranks:
         entries = list(zip(chain.from_iterable(self.scores), chain.from_iterable(self.members), strict=True))
         assert entries == sorted((score, member) for member, score in scores.items())
         # Tops are the last entries of their blocks.
-        tops = [
-            (block[-1], names[-1]) for block, names in zip(self.scores, self.members, strict=True) if names
-        ]
-        assert self.tops == (tops if len(sizes) > 1 else [])
+        several = len(sizes) > 1
+        assert self.tops == ([block[-1] for block in self.scores] if several else [])
+        assert self.names == ([block[-1] for block in self.members] if several else [])
         # Counts are up to date.
         assert self.counts is None or self.counts == [
             sum(sizes[at : at + RUN]) for at in range(0, len(sizes), RUN)
