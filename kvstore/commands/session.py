@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -91,6 +92,7 @@ class Session:
     __slots__ = (
         "__dict__",
         "_closing",
+        "_tables",
         "authenticated",
         "backlog",
         "channels",
@@ -125,6 +127,7 @@ class Session:
         self.codec = codec
         self.transport = transport
         self.db: Database = hub.ctx.database(0)
+        self._tables: dict[str, Table] = {}  # those of the modes that it was in, while nothing else changed
         self.parser = RequestParser(hub.ctx.limits.proto_max_bulk_len)
         self.out: list[Any] = []
         self.reply: Callable[[Any], None] = self.out.append
@@ -199,8 +202,16 @@ class Session:
         return len(self.channels) + len(self.patterns) + len(self.shard_channels)
 
     def retable(self) -> None:
-        """Pick the table of the present mode."""
-        self.table = self.table_of(self.codec, self.mode)
+        """Pick the table of the present mode, anew: what tables depend on has changed."""
+        self._tables.clear()
+        self.table = self.table_in(self.mode)
+
+    def table_in(self, mode: str) -> Table:
+        """The table of a mode, with this client's codec."""
+        table = self._tables.get(mode)
+        if table is None:
+            table = self._tables[mode] = self.table_of(self.codec, mode)
+        return table
 
     def table_of(self, codec: Codec, mode: str) -> Table:
         """The table of a mode for this client: its user may not be allowed everything."""
@@ -281,11 +292,18 @@ class Session:
             entry: Entry | None = None
             try:
                 entry = self.table[argv[0]]
+                if entry.queued is not None:
+                    entry, following = None, self._queue_all(argv, pending)
+                    if following is None:
+                        break
+                    argv = following
+                    started = perf_counter_ns()
+                    entry = self.table[argv[0]]
                 self.command = entry.command
                 run = entry.run  # fetched apart, as CPython is slow to call what a slot holds
                 reply = run(self, argv)
             except Exception as error:
-                reply = self._failed(error, entry, argv, started)
+                reply = self.failed(error, entry, argv, started)
                 started = perf_counter_ns()
             else:
                 ended = perf_counter_ns()
@@ -304,6 +322,21 @@ class Session:
             if self.stopped:
                 self.backlog.extend(pending)
         hub.current = None
+
+    def _queue_all(self, first: Argv, pending: Iterator[Argv]) -> Argv | None:
+        """Queue a request and those that follow, up to one that is to be run, or refused: that, or None."""
+        get, queue, reply = self.table.get, self.queue.append, self.reply
+        for argv in chain((first,), pending):
+            entry = get(argv[0])
+            if entry is None or entry.queued is None:
+                return argv
+            arity = entry.arity
+            if len(argv) != arity and (arity > 0 or len(argv) < -arity):
+                return argv
+            queue(argv)
+            self.command = entry.command
+            reply(entry.queued)
+        return None
 
     def _run_row(self, requests: list[Argv], pending: Iterator[Argv]) -> None:
         """Run what ``pending`` gives of the requests as one row, if all are brief ones of one command: with one
@@ -325,7 +358,7 @@ class Session:
             try:
                 reply = run(self, argv)
             except Exception as error:
-                reply = self._failed(error, entry, argv, perf_counter_ns())
+                reply = self.failed(error, entry, argv, perf_counter_ns())
             else:
                 calls += 1
             if reply is not NO_REPLY:
@@ -365,7 +398,7 @@ class Session:
             self.command = entry.command
             reply = entry.run(self, argv)
         except Exception as error:
-            return self._failed(error, entry, argv, started)
+            return self.failed(error, entry, argv, started)
         self._count(entry, argv, perf_counter_ns() - started)
         return reply
 
@@ -376,7 +409,7 @@ class Session:
         if took >= self.hub.slow_nanos:
             self.hub.was_slow(self, argv, took)
 
-    def _failed(self, error: Exception, entry: Entry | None, argv: Argv, started: int) -> Any:
+    def failed(self, error: Exception, entry: Entry | None, argv: Argv, started: int) -> Any:
         """The error reply; counts it, and spoils a transaction that the command should have joined."""
         if not isinstance(error, StoreError):
             return self.hub.crashed(self, argv)
@@ -477,8 +510,9 @@ class Session:
         self.in_multi = False
         self.queue = []
         self.tx_aborted = False
-        self.hub.unwatch(self)
-        self.retable()
+        if self.watched or self.tx_dirty:
+            self.hub.unwatch(self)
+        self.table = self.table_in(self.mode)
 
     @property
     def address(self) -> str:
@@ -567,7 +601,7 @@ def run_each(hub: Hub, jobs: Iterator[tuple[Session, Argv]]) -> None:
             run = entry.run
             reply = run(session, argv)
         except Exception as error:
-            reply = session._failed(error, entry, argv, started)
+            reply = session.failed(error, entry, argv, started)
             started = perf_counter_ns()
         else:
             ended = perf_counter_ns()

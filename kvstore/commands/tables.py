@@ -124,13 +124,16 @@ class QueuedStats(CommandStats):
 class Entry:
     """A command in a table: how to run it there, and where its statistics are kept.
 
-    ``brief``: a request of up to that many words cannot take long, whatever the data.
+    ``brief``: a request of up to that many words cannot take long, whatever the data. ``queued``: what is answered
+    to a request that has the right number of words, and only has to be queued; None: run it.
     """
 
-    __slots__ = ("brief", "command", "run", "stats")
+    __slots__ = ("arity", "brief", "command", "queued", "run", "stats")
 
     def __init__(self, command: Command, run: Run, stats: CommandStats):
         self.command = command
+        self.arity = command.arity
+        self.queued: Any = None
         self.brief = _BRIEF.get(command.name, 0)
         self.run = run
         self.stats = stats
@@ -172,6 +175,8 @@ class Table(dict[bytes, Entry]):
             entry.run = _dispatch_or_self(self, entry, self._wrapped(command))
         else:
             entry.run = self._wrapped(command)
+            if isinstance(entry.run, Queueing) and "no_multi" not in command.flags:
+                entry.queued = self.codec.queued
         return entry
 
     def _wrapped(self, command: Command) -> Run:
@@ -197,7 +202,7 @@ class Table(dict[bytes, Entry]):
                 run = _denying(self.hub, command, run)
             return _guarded(self.hub, self.mode, command, run) if GUARDED in features else run
         if self.mode == MULTI and command.name not in RUN_IN_MULTI:
-            run = _queueing(self.codec, command)
+            run = Queueing(self.codec, command)
         if GUARDED in features and self.mode == EXECUTING:
             run = _guarded(self.hub, self.mode, command, run)
         if self.mode == EXECUTING:  # EXEC has been asked already, and is one unit: nothing of it waits
@@ -359,18 +364,23 @@ def _guarded(hub: Hub, mode: str, command: Command, run: Run) -> Run:
     return run_guarded
 
 
-def _queueing(codec: Codec, command: Command) -> Run:
-    queued = codec.queued
+class Queueing:
+    """The run of a command between MULTI and EXEC."""
 
-    def run(session: Session, argv: Argv) -> Any:
+    __slots__ = ("_command", "_queued")
+
+    def __init__(self, codec: Codec, command: Command):
+        self._command = command
+        self._queued = codec.queued
+
+    def __call__(self, session: Session, argv: Argv) -> Any:
+        command = self._command
         if not command.arity_ok(len(argv)):
             raise command.wrong_arity()
         if "no_multi" in command.flags:
             raise CommandRejected("ERR Command not allowed inside a transaction")
         session.queue.append(argv)
-        return queued
-
-    return run
+        return self._queued
 
 
 def _limited(hub: Hub, command: Command, run: Run, evict: bool = True) -> Run:
