@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from kvstore.commands.help import add_help
@@ -91,7 +92,8 @@ class Scripting:
         it: that one has been counted.
         """
         hub = self._hub
-        flags = interpreter.scripts[sha].flags
+        script = interpreter.scripts[sha]
+        flags = script.flags
         if flags is not None:
             if "no-cluster" in flags and CLUSTERED in hub.features and caller.transport is not None:
                 raise err("Can not run script on cluster, 'no-cluster' flag is set.")
@@ -104,11 +106,12 @@ class Scripting:
                 raise OutOfMemoryError
         self._read_only, self.wrote, self._kill = read_only, False, False
         session = self._open(caller)
-        self.caller, self.flags, self.keys = caller, flags, argv[3 : 3 + keys]
-        self._running, self._argv, self._name = interpreter, argv, interpreter.scripts[sha].sha
+        names = argv[3 : 3 + keys]
+        self.caller, self.flags, self.keys = caller, flags, names
+        self._running, self._argv, self._name = interpreter, argv, script.sha
         try:
             with hub.ctx.unit():
-                reply = interpreter.run(sha, argv[3 : 3 + keys], argv[3 + keys :])
+                reply = interpreter.run(sha, names, argv[3 + keys :])
         finally:
             self.caller, self._argv = None, []
             if limited:
@@ -180,17 +183,43 @@ class Scripting:
             caller: Session = self.caller  # type: ignore[assignment]
             tracked = caller.tracking is not None
             table = self._hub.table(TREE3, SCRIPT, caller.no_touch, tracked=tracked)
+        started = perf_counter_ns()
         try:
-            command = table[argv[0]].command
+            entry = table[argv[0]]
         except UnknownCommand:
             return self._refuse(_UNKNOWN)
+        arity = entry.arity
+        if (
+            entry.special
+            or self._restricted
+            or self._read_only
+            or (len(argv) != arity if arity >= 0 else len(argv) < -arity)
+        ):
+            refusal = self._refusal(entry.command, argv)
+            if refusal is not None:
+                return refusal
+        session: Session = self._session  # type: ignore[assignment]
+        session.command = entry.command
+        try:  # as Session.execute, without the call
+            run = entry.run
+            reply = run(session, argv)
+        except Exception as error:
+            reply = session.failed(error, entry, argv, started)
+        else:
+            session.count(entry, argv, perf_counter_ns() - started)
+        if not self.wrote and "write" in session.command.flags:
+            self._note_write(reply)
+        return reply
+
+    def _refusal(self, command: Command, argv: Argv) -> ErrorReply | None:
+        """The error where a script, or this one, may not run a command, or not with so many words."""
         if command.subcommands and len(argv) > 1:
             found = self._hub.find_sub(command, argv[1])
             if found is None:
                 return self._refuse(_UNKNOWN)
             command = found
-        count, arity, flags = len(argv), command.arity, command.flags
-        if count != arity if arity >= 0 else count < -arity:
+        flags = command.flags
+        if not command.arity_ok(len(argv)):
             return self._refuse(_WRONG_ARITY)
         if "noscript" in flags:
             return self._refuse(_NOT_ALLOWED)
@@ -200,10 +229,7 @@ class Scripting:
                 return refused
         if self._read_only and ("write" in flags or "may_replicate" in flags):
             return self._refuse(_READ_ONLY)
-        reply = self._session.execute(argv, table)  # type: ignore[union-attr]
-        if "write" in flags and not self.wrote:
-            self._note_write(reply)
-        return reply
+        return None
 
     def _not_permitted(self, command: Command, argv: Argv) -> ErrorReply | None:
         """The error where the caller's user may not run the command."""

@@ -399,10 +399,11 @@ class Session:
             reply = entry.run(self, argv)
         except Exception as error:
             return self.failed(error, entry, argv, started)
-        self._count(entry, argv, perf_counter_ns() - started)
+        self.count(entry, argv, perf_counter_ns() - started)
         return reply
 
-    def _count(self, entry: Entry, argv: Argv, took: int) -> None:
+    def count(self, entry: Entry, argv: Argv, took: int) -> None:
+        """Take down that a request has run, for so many nanoseconds."""
         stats = entry.stats
         stats.buckets[took.bit_length()] += 1
         stats.nanos += took
@@ -426,7 +427,7 @@ class Session:
             text = self._spoil(text, entry)
         elif entry is not None:
             entry.stats.failed += 1
-            self._count(entry, argv, perf_counter_ns() - started)
+            self.count(entry, argv, perf_counter_ns() - started)
         self.hub.count_error(text)
         return self.codec.error(text)
 

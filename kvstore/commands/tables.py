@@ -125,15 +125,17 @@ class Entry:
     """A command in a table: how to run it there, and where its statistics are kept.
 
     ``brief``: a request of up to that many words cannot take long, whatever the data. ``queued``: what is answered
-    to a request that has the right number of words, and only has to be queued; None: run it.
+    to a request that has the right number of words, and only has to be queued; None: run it. ``special``: a script has
+    to ask whether it may run it.
     """
 
-    __slots__ = ("arity", "brief", "command", "queued", "run", "stats")
+    __slots__ = ("arity", "brief", "command", "queued", "run", "special", "stats")
 
     def __init__(self, command: Command, run: Run, stats: CommandStats):
         self.command = command
         self.arity = command.arity
         self.queued: Any = None
+        self.special = bool(command.subcommands) or "noscript" in command.flags
         self.brief = _BRIEF.get(command.name, 0)
         self.run = run
         self.stats = stats

@@ -24,8 +24,12 @@ _INT64_MIN = -(2**63)
 _PLAIN_LIMIT = 2**62  # integers beyond are printed as doubles, as the server does
 
 
-def word_of(value: object) -> bytes | None:
-    """An argument of redis.call that is no string, as the command gets it; None where it cannot be one."""
+class NoWord(Exception):
+    """What a script gave to redis.call cannot be a word of a command."""
+
+
+def word_of(value: object) -> bytes:
+    """An argument of redis.call as the command gets it. Raises NoWord."""
     cls = value.__class__
     if cls is int:
         whole: int = value  # type: ignore[assignment]
@@ -37,7 +41,9 @@ def word_of(value: object) -> bytes | None:
         if number != number and copysign(1.0, number) < 0:
             return b"-nan"
         return format_double(number)
-    return value if cls is bytes else None  # type: ignore[return-value]
+    if cls is not bytes:
+        raise NoWord
+    return value  # type: ignore[return-value]
 
 
 class ToLua:

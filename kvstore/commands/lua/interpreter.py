@@ -28,6 +28,7 @@ from kvstore.commands.lua.bytecode import keep_frames
 from kvstore.commands.lua.convert import (
     ABORT,
     FAILED,
+    NoWord,
     ToLua,
     decode,
     integer,
@@ -318,15 +319,15 @@ class Interpreter:
 
         def call(*words: Any) -> Any:
             try:
-                argv: list[Any] = [word if word.__class__ is bytes else word_of(word) for word in words]
-                if None in argv:
-                    return _BAD_ARGUMENT, FAILED
+                argv = [word if word.__class__ is bytes else word_of(word) for word in words]
                 protocol = self._protocol
                 reply = run(argv, protocol)
                 cls = reply.__class__
                 if cls is bytes or cls is int:
                     return reply
                 return reply2(reply) if protocol == 2 else reply3(reply)
+            except NoWord:
+                return _BAD_ARGUMENT, FAILED
             except BaseException as failure:
                 self._failure = failure
                 return None, ABORT
@@ -346,11 +347,13 @@ class Interpreter:
 
     def _allows(self, words: Any, count: int) -> Any:
         try:
-            argv: list[Any] = [word_of(word) for word in words.values()]
-            if len(argv) != count or None in argv:
-                return _BAD_ARGUMENT.removeprefix(b"ERR "), FAILED
+            argv = [word_of(word) for word in words.values()]
+            if len(argv) != count:
+                raise NoWord
             allowed = self._hooks.allows(argv)
             return (_BAD_CHECK, FAILED) if allowed is None else allowed
+        except NoWord:
+            return _BAD_ARGUMENT.removeprefix(b"ERR "), FAILED
         except BaseException as failure:
             self._failure = failure
             return None, ABORT
