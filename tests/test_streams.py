@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from array import array
 from itertools import islice
 from typing import Any
 
 import pytest
 
 from kvstore.engine.context import Limits
-from kvstore.engine.ids import ID, IdMap
+from kvstore.engine.ids import ID, Block, IdMap
 from kvstore.engine.types import TYPES
 from kvstore.engine.types.payload import dump_payload, load_payload
 from kvstore.engine.types.stream import Consumer, Group, Stream
@@ -56,7 +57,8 @@ def test_the_ordered_map_is_a_sorted_dict(packs: bool, heavy: bool, monkeypatch:
                     (time + at // 3, at): item(step)
                     for at in range(rng.choice((0, 1, 9, rng.randrange(700))))
                 }
-                found.extend(list(several), list(several.values()))
+                times, sequences = (array("Q", [id[part] for id in several]) for part in (0, 1))
+                found.extend(Block(times, sequences, list(several.values())))
                 model |= several
             elif what == "put":
                 id = (rng.randrange(spread), rng.randrange(4))
@@ -93,6 +95,12 @@ def compare(found: IdMap[Any], model: dict[ID, Any], rng: random.Random, spread:
         assert list(found.items(start, stop)) == wanted
         assert list(found.backward(start, stop)) == wanted[::-1]
         assert list(islice(found.items(start), 2)) == [pair for pair in pairs if start <= pair[0]][:2]
+        count = rng.choice((0, 1, 2, 300))
+        run = found.behind(start, count)
+        assert (
+            list(zip(run.ids(0, len(run)), run.items, strict=True))
+            == [pair for pair in pairs if start < pair[0]][: count or None]
+        )
         assert found.get(start) == model.get(start)
         assert found.before(start) == sum(id < start for id in model)
 

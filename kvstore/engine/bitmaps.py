@@ -141,7 +141,7 @@ class Bitmaps(Keyspace):
             new = b"".join((view[:place], bytes((byte ^ mask,)), view[place + 1 :]))
         self._store_string(key, new, new=old is None)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"SETBIT", key, b"%d" % at, b"%d" % bit), ("setbit", key))
         return before
 
@@ -260,7 +260,7 @@ class Bitmaps(Keyspace):
         self._write(target)
         self._overwrite(target, result)
         self.dirty += 1
-        if self.live:
+        if self._live:
             # Older servers read the log too.
             effect = (b"BITOP", name, target, *keys) if name in OPERATIONS else (b"SET", target, result)
             self.commit(effect, ("set", target))
@@ -335,7 +335,7 @@ class Bitmaps(Keyspace):
         if grown > 0 or changes:
             # Where all fields overflowed, a server tells nobody that the string has grown. Here it counts.
             self.dirty += changes or 1
-            if self.live:
+            if self._live:
                 self.commit((b"BITFIELD", key, *words), ("setbit" if changes else "touched", key))
         return results
 

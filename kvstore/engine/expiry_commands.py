@@ -100,7 +100,7 @@ class Deadlines(Keyspace):
         else:
             self._set_deadline(key, deadline)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"PEXPIREAT", key, b"%d" % deadline), ("expire", key))
         return True
 
@@ -137,7 +137,7 @@ class Deadlines(Keyspace):
         if self._write(key) is None or not self._clear_deadline(key):
             return False
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"PERSIST", key), ("persist", key))
         return True
 

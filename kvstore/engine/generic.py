@@ -66,9 +66,9 @@ class Generic(Keyspace):
         name = to_bytes(key)
         value = self._peek(name)
         if value is None:
-            self.ctx.stats.misses += 1
+            self._stats.misses += 1
             return None
-        self.ctx.stats.hits += 1
+        self._stats.hits += 1
         return question(self, name, value)
 
     def memory_usage(self, key: KeyT, samples: Any = None, **kwargs: Any) -> int | None:
@@ -92,13 +92,13 @@ class Generic(Keyspace):
             key = name if type(name) is bytes else to_bytes(name)
             if key not in data or ((key in expires or timed) and self._peek(key) is None):
                 continue
-            if self._before_change is not None:
-                self._before_change(key)
+            if self._tap is not None:
+                self._tap(key)
             self._remove(key)
             gone.append(key)
         if gone:
             self.dirty += len(gone)
-            if self.live:
+            if self._live:
                 self.commit((b"DEL", *gone), *[("del", key) for key in gone])
         return len(gone)
 
@@ -138,7 +138,7 @@ class Generic(Keyspace):
         if used is not None and self._access is not None:
             self._access[dst] = used
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((command, src, dst), ("rename_from", src), ("rename_to", dst))
         return True
 
@@ -163,7 +163,7 @@ class Generic(Keyspace):
             to._remove(dst)
         to._place(dst, TYPES[type(value)].copy(value), self._expires.get(src))
         self.dirty += 1
-        if self.live:
+        if self._live:
             where = () if to is self else (b"DB", b"%d" % to.index)
             effect = (b"COPY", src, dst, *where, *((b"REPLACE",) if replace else ()))
             self._commit_to(to, effect, (), (("copy_to", dst),))
@@ -185,7 +185,7 @@ class Generic(Keyspace):
         self._remove(key)
         to._place(key, value, deadline)
         self.dirty += 1
-        if self.live:
+        if self._live:
             effect = (b"MOVE", key, b"%d" % to.index)
             self._commit_to(to, effect, (("move_from", key),), (("move_to", key),))
         return True
@@ -276,7 +276,7 @@ class Generic(Keyspace):
     def flushdb(self, asynchronous: bool = False, **kwargs: Any) -> bool:
         """Delete all keys of this database. O(keys)."""
         self.dirty += self._clear()
-        if self.live:
+        if self._live:
             self.commit((b"FLUSHDB",))
         return True
 
@@ -284,7 +284,7 @@ class Generic(Keyspace):
         """Delete all keys of all databases. O(keys)."""
         for db in list(self.ctx.databases.values()):
             self.dirty += db._clear()
-        if self.live:
+        if self._live:
             self.commit((b"FLUSHALL",))
         return True
 
@@ -296,7 +296,7 @@ class Generic(Keyspace):
         if one != two:
             self.ctx.database(one)._swap(self.ctx.database(two))
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"SWAPDB", b"%d" % one, b"%d" % two))
         return True
 

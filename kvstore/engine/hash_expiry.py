@@ -101,12 +101,12 @@ class HashExpiry(Hashes):
         if soonest > now:
             timed.put(key, soonest)
             return False
-        if self._before_change is not None:
-            self._before_change(key)
+        if self._tap is not None:
+            self._tap(key)
         gone = deadlines.take_due(now)
         for field in gone:
             found.discard(field)
-        self.ctx.stats.expired_fields += len(gone)
+        self._stats.expired_fields += len(gone)
         soonest = deadlines.soonest()
         if soonest is None:
             self._forget_parts(key)
@@ -293,7 +293,7 @@ class HashExpiry(Hashes):
             return
         self._watch_fields(key, found)
         self.dirty += len(fields)
-        if self.live:
+        if self._live:
             count = b"%d" % len(fields)
             self.commit((b"HPEXPIREAT", key, b"%d" % deadline, b"FIELDS", count, *fields), ("hexpire", key))
         self.expire_due(_DUE_PER_MUTATION)
@@ -327,7 +327,7 @@ class HashExpiry(Hashes):
         """Count and commit that fields no longer expire."""
         if fields:
             self.dirty += len(fields)
-            if self.live:
+            if self._live:
                 self.commit((b"HPERSIST", key, b"FIELDS", b"%d" % len(fields), *fields), ("hpersist", key))
 
     # -- asking for deadlines ----------------------------------------------------------------------
@@ -503,7 +503,7 @@ class HashExpiry(Hashes):
             for field, moment in kept.items():
                 found.expire(field, moment)
             self._watch_fields(key, found)
-            if self.live:
+            if self._live:
                 for effect in expire_effects(key, kept):
                     self.commit(effect)
 

@@ -39,10 +39,10 @@ class Hashes(Keyspace):
         if (
             type(found) is Hash
             and name not in self._expires
-            and self._on_access is None
+            and self._touch is None
             and found.deadlines is None
         ):
-            self.ctx.stats.hits += 1  # as _read does, without the call
+            self._stats.hits += 1  # as _read does, without the call
         else:
             found = self._read_as(name, Hash)
             if found is None:
@@ -111,13 +111,7 @@ class Hashes(Keyspace):
         if size % 2 or not size:
             raise err("wrong number of arguments for 'hset' command")
         found = self._data.get(key)
-        if (
-            type(found) is not Hash
-            or found.deadlines is not None
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if type(found) is not Hash or found.deadlines is not None or key in self._expires or self._watched:
             found = self._write_as(key, Hash)
             if found is None:
                 found = Hash()
@@ -142,7 +136,7 @@ class Hashes(Keyspace):
         if not found.wide:
             found.wide = after > self.ctx.limits.hash_max_listpack_entries
         self.dirty += size // 2
-        if self.live:
+        if self._live:
             self.commit((b"HSET", key, *words), ("hset", key))
         return after - before
 
@@ -161,7 +155,7 @@ class Hashes(Keyspace):
             return 0
         self._put_field(name, found, field, text)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"HSET", name, field, text), ("hset", name))
         return 1
 
@@ -200,7 +194,7 @@ class Hashes(Keyspace):
             return False
         self.dirty += len(gone)
         dropped = self._drop_if_empty(key, found)
-        if self.live:
+        if self._live:
             events = ((event, key), ("del", key)) if dropped else ((event, key),)
             self.commit((b"HDEL", key, *gone), *events)
         return dropped
@@ -224,7 +218,7 @@ class Hashes(Keyspace):
             raise ResponseError(OVERFLOW)
         self._put_field(name, found, field, b"%d" % total)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"HINCRBY", name, field, b"%d" % step), ("hincrby", name))
         return total
 
@@ -252,7 +246,7 @@ class Hashes(Keyspace):
         total = add_long_doubles(number, step)
         self._put_field(key, found, field, total)
         self.dirty += 1
-        if self.live:
+        if self._live:
             deadline = None if found is None else found.deadline(field)
             with self.ctx.unit():
                 self.commit((b"HSET", key, field, total), ("hincrbyfloat", key))

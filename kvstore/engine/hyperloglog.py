@@ -42,7 +42,7 @@ class HyperLogLogs(Keyspace):
                 value = hll.stale(value)
                 self._store_hll(key, value)
                 self.dirty += changed
-                if self.live:
+                if self._live:
                     self.commit((b"SET", key, value, b"KEEPTTL"), ("touched", key))
             raise hll.corrupted()
         if old is None:
@@ -51,7 +51,7 @@ class HyperLogLogs(Keyspace):
             return 0
         self._store_hll(key, hll.stale(value), new=old is None)
         self.dirty += changed
-        if self.live:
+        if self._live:
             self.commit((b"PFADD", key, *elements), ("pfadd", key))
         return 1
 
@@ -88,11 +88,11 @@ class HyperLogLogs(Keyspace):
         count = hll.cached(value)
         if count is None:
             count = hll.cardinality(hll.registers_of(value))
-            if self._before_change is not None:
-                self._before_change(key)
+            if self._tap is not None:
+                self._tap(key)
             self._store_hll(key, hll.with_cached(value, count))
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"PFCOUNT", key), ("touched", key))
         return count
 
@@ -121,7 +121,7 @@ class HyperLogLogs(Keyspace):
         value = hll.raised(value, registers, self.ctx.limits.hll_sparse_max_bytes)
         self._store_hll(key, hll.stale(value), new=old is None)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"PFMERGE", *keys), ("pfadd", key))
         return True
 
@@ -148,7 +148,7 @@ class HyperLogLogs(Keyspace):
             value = hll.to_dense(value)
             self._store_hll(key, value)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"PFDEBUG", b"TODENSE", key), ("touched", key))
         return int(not dense) if asked == b"TODENSE" else list(hll.registers_of(value))
 

@@ -5,7 +5,8 @@ Times, sequence numbers and items stand side by side in three lists, cut into bl
 Invariants
 - IDs ascend through the blocks; ``firsts[b]`` is the first ID of block b.
 - With ``pack``, a block that is full and behind which another one begins is packed: it has neither lists nor items.
-  One that is looked at is unpacked, and packed again when ``LOOSE_MOST`` others were looked at since.
+  One that is looked at is unpacked, and packed again when ``LOOSE_MOST`` others were looked at since; its ``packed``
+  is what it was, as long as it has not been changed.
 - No block is empty or longer than ``BLOCK_MAX``; of two neighbours that fit into one block, none is shorter
   than ``BLOCK_MIN`` after something was taken out of it.
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
@@ -64,12 +65,15 @@ class Packed(Generic[T]):
 
 
 class Block(Generic[T]):
-    __slots__ = ("items", "sequences", "times")
+    __slots__ = ("items", "packed", "sequences", "times")
 
-    def __init__(self, times: array[int], sequences: array[int], items: list[T]):
+    def __init__(
+        self, times: array[int], sequences: array[int], items: list[T], packed: Packed[T] | None = None
+    ):
         self.times = times
         self.sequences = sequences
         self.items = items
+        self.packed = packed
 
     def __len__(self) -> int:
         return len(self.items)
@@ -91,7 +95,19 @@ class Block(Generic[T]):
     def ids(self, start: int, stop: int) -> Iterator[ID]:
         return zip(self.times[start:stop], self.sequences[start:stop], strict=True)
 
+    def taken(self, start: int, stop: int) -> Block[T]:
+        """A block of its own with what is between two indexes."""
+        return Block(self.times[start:stop], self.sequences[start:stop], self.items[start:stop])
+
+    def extend(self, other: Block[T]) -> None:
+        """Take in what another one has, whose IDs are behind all of this one."""
+        self.times.extend(other.times)
+        self.sequences.extend(other.sequences)
+        self.items.extend(other.items)
+        self.packed = None
+
     def cut(self, start: int, stop: int) -> None:
+        self.packed = None
         del self.times[start:stop], self.sequences[start:stop], self.items[start:stop]
 
 
@@ -122,28 +138,29 @@ class IdMap(Generic[T]):
             block.times.append(id[0])
             block.sequences.append(id[1])
             block.items.append(item)
+            block.packed = None
         else:
             if blocks:
                 self._close(len(blocks) - 1)
             blocks.append(Block(array("Q", (id[0],)), array("Q", (id[1],)), [item]))
             self.firsts.append(id)
 
-    def extend(self, ids: Sequence[ID], items: Sequence[T]) -> None:
-        """``append`` for several, whose IDs ascend. O(items)."""
-        blocks, at, count = self._blocks, 0, len(ids)
+    def extend(self, run: Block[T]) -> None:
+        """``append`` for all that a block of any length has. O(items)."""
+        blocks, at, count = self._blocks, 0, len(run)
+        self._count += count
         while at < count:
             room = BLOCK_MAX - len(blocks[-1]) if blocks else 0
-            if room < 1:
-                self.append(ids[at], items[at])
-                at += 1
+            if room > 0:
+                part = run if not at and count <= room else run.taken(at, at + room)
+                self._open(len(blocks) - 1).extend(part)
+                at += room
                 continue
-            block = self._open(len(blocks) - 1)
-            times, sequences = zip(*ids[at : at + room], strict=True)
-            block.times.extend(times)
-            block.sequences.extend(sequences)
-            block.items.extend(items[at : at + room])
-            self._count += len(times)
-            at += room
+            if blocks:
+                self._close(len(blocks) - 1)
+            blocks.append(run.taken(at, at + BLOCK_MAX))
+            self.firsts.append((run.times[at], run.sequences[at]))
+            at += BLOCK_MAX
 
     def put(self, id: ID, item: T) -> None:
         """Take in an item wherever it belongs, instead of the one that has its ID. O(log n)."""
@@ -153,6 +170,7 @@ class IdMap(Generic[T]):
             return
         b = max(0, bisect_right(self.firsts, id) - 1)
         block = self._open(b)
+        block.packed = None
         at = block.at(*id)
         if at < len(block.items) and (block.times[at], block.sequences[at]) == id:
             block.items[at] = item
@@ -165,7 +183,7 @@ class IdMap(Generic[T]):
             self.firsts[b] = id
         if len(block.items) > BLOCK_MAX:
             half = BLOCK_MAX // 2
-            other = Block(block.times[half:], block.sequences[half:], block.items[half:])
+            other = block.taken(half, BLOCK_MAX + 1)
             block.cut(half, BLOCK_MAX + 1)
             self._blocks.insert(b + 1, other)
             self.firsts.insert(b + 1, other.first())
@@ -218,9 +236,7 @@ class IdMap(Generic[T]):
                 for each in (one, one + 1):
                     self._open(each)
                 first, second = self._open(one), self._open(one + 1)  # to open one may have packed the other
-                first.times.extend(second.times)
-                first.sequences.extend(second.sequences)
-                first.items.extend(second.items)
+                first.extend(second)
                 del blocks[one + 1], firsts[one + 1]
                 return
 
@@ -234,6 +250,7 @@ class IdMap(Generic[T]):
         self.packed_count -= block.count
         self.packed_size -= block.size
         opened = self._blocks[b] = block.unpack()
+        opened.packed = block
         self._loose.append(opened)
         if len(self._loose) > LOOSE_MOST:
             old = self._loose.pop(0)
@@ -247,7 +264,7 @@ class IdMap(Generic[T]):
         """Pack block ``b``."""
         block = self._blocks[b]
         if self._pack is not None and not isinstance(block, Packed):
-            packed = self._blocks[b] = self._pack(block)
+            packed = self._blocks[b] = block.packed or self._pack(block)
             self.packed_count += packed.count
             self.packed_size += packed.size
 
@@ -287,6 +304,20 @@ class IdMap(Generic[T]):
         if b < 0:
             return 0
         return sum(map(len, self._blocks[:b])) + self._open(b).at(*id)
+
+    def behind(self, id: ID, count: int) -> Block[T]:
+        """Up to ``count`` items (0: all) behind an ID, and their IDs. O(log n + items)."""
+        blocks, most = self._blocks, count or self._count
+        b = max(0, bisect_right(self.firsts, id) - 1)
+        if b == len(blocks):
+            return Block(array("Q"), array("Q"), [])
+        block = self._open(b)
+        at = block.at(id[0], id[1] + 1)
+        run = block.taken(at, at + most)
+        # What comes next stays unpacked, as the next reader goes on in it.
+        while len(run) < most and (b := b + 1) < len(blocks):
+            run.extend(self._open(b).taken(0, most - len(run)))
+        return run
 
     def items(self, start: ID = FIRST_ID, stop: ID = LAST_ID) -> Iterator[tuple[ID, T]]:
         """IDs and items from ``start`` to ``stop``, both included, while nothing changes. O(log n) to begin."""
@@ -345,6 +376,12 @@ class IdMap(Generic[T]):
         assert [block.last() for block in blocks] == [block.last() for block in self._blocks]
         sizes = [len(block) for block in self._blocks]
         assert sizes == [len(block.items) for block in blocks]
+        # What a block was unpacked from is what it is.
+        for block in self._blocks:
+            if not isinstance(block, Packed) and block.packed is not None:
+                was = block.packed.unpack()
+                assert (was.times, was.sequences) == (block.times, block.sequences)
+                assert was.items == block.items
         # The three lists of a block have the same length, and the items are counted.
         assert sizes == [len(block.times) for block in blocks]
         assert sizes == [len(block.sequences) for block in blocks]

@@ -94,20 +94,23 @@ class Keyspace:
     __slots__ = (
         "__dict__",
         "_access",
-        "_before_change",
         "_cold",
         "_data",
         "_due",
         "_expires",
-        "_on_access",
+        "_live",
+        "_observed",
         "_order",
+        "_stats",
+        "_tap",
         "_thread",
         "_timed",
+        "_touch",
         "_volatile",
+        "_watched",
         "ctx",
         "dirty",
         "index",
-        "live",
     )
 
     _data: dict[bytes, Value]
@@ -127,6 +130,7 @@ class Keyspace:
 
     def __init__(self, ctx: Context, index: int):
         self.ctx = ctx
+        self._stats = ctx.stats
         self.index = index
         self._data = {}
         self._expires: dict[bytes, int] = {}
@@ -139,12 +143,44 @@ class Keyspace:
         self._cold: Cold | None = None
         # When keys were last used, as the evictor writes it; None while nobody asks.
         self._access: dict[bytes, int] | None = None
-        # Called with a key about to be created, changed or deleted; None when nobody asks.
-        self._before_change: Tap | None = None
-        # Called with a key that a command reads, writes or made (LRU and LFU); None when nobody asks.
-        self._on_access: Callable[[bytes], None] | None = None
-        self.live = False
+        self._tap: Tap | None = None
+        self._touch: Callable[[bytes], None] | None = None
+        self._watched = False  # whether there is one of these two
+        self._live = False
+        self._observed = False  # whether any of the three is so
         self.dirty = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody wants commits."""
+        return self._live
+
+    @live.setter
+    def live(self, live: bool) -> None:
+        self._live = live
+        self._observed = live or self._watched
+
+    @property
+    def _before_change(self) -> Tap | None:
+        """Called with a key about to be created, changed or deleted; None when nobody asks."""
+        return self._tap
+
+    @_before_change.setter
+    def _before_change(self, tap: Tap | None) -> None:
+        self._tap = tap
+        self._watched = tap is not None or self._touch is not None
+        self._observed = self._live or self._watched
+
+    @property
+    def _on_access(self) -> Callable[[bytes], None] | None:
+        """Called with a key that a command reads, writes or made (LRU and LFU); None when nobody asks."""
+        return self._touch
+
+    @_on_access.setter
+    def _on_access(self, touch: Callable[[bytes], None] | None) -> None:
+        self._touch = touch
+        self._watched = touch is not None or self._tap is not None
+        self._observed = self._live or self._watched
 
     # -- lookups -----------------------------------------------------------------------------------
 
@@ -158,14 +194,14 @@ class Keyspace:
         ):
             self._missed(key)
             return None
-        if self._on_access is not None:
-            self._on_access(key)
-        self.ctx.stats.hits += 1
+        if self._touch is not None:
+            self._touch(key)
+        self._stats.hits += 1
         return value
 
     def _missed(self, key: bytes) -> None:
-        self.ctx.stats.misses += 1
-        if self.live:
+        self._stats.misses += 1
+        if self._live:
             self._event("keymiss", key)
 
     def _read_as(self, key: bytes, container: type[T]) -> T | None:
@@ -192,7 +228,7 @@ class Keyspace:
         made = self._data[key] = found[1](value)
         if self._cold is not None:
             self._cold.unpacked.add(key)
-        self.ctx.stats.unpacked += 1
+        self._stats.unpacked += 1
         self.ctx.evictor.weigh_again(self.index, key)
         return made
 
@@ -202,7 +238,7 @@ class Keyspace:
         if value is None:
             self._missed(key)
         else:
-            self.ctx.stats.hits += 1
+            self._stats.hits += 1
         return value
 
     def _peek(self, key: bytes) -> Value | None:
@@ -224,10 +260,10 @@ class Keyspace:
                 self._timed is not None and key in self._timed and self._expire_parts(key)
             ):
                 value = None
-            elif self._on_access is not None:
-                self._on_access(key)
-        if self._before_change is not None:
-            self._before_change(key)
+            elif self._touch is not None:
+                self._touch(key)
+        if self._tap is not None:
+            self._tap(key)
         return value
 
     def _write_as(self, key: bytes, container: type[T]) -> T | None:
@@ -244,9 +280,9 @@ class Keyspace:
         self._data[key] = value
         if self._order is not None:
             self._order.added(key)
-        if self._on_access is not None:
-            self._on_access(key)
-        if self.live:
+        if self._touch is not None:
+            self._touch(key)
+        if self._live:
             self._event("new", key)
 
     def _place(self, key: bytes, value: Value, deadline_ms: int | None) -> None:
@@ -279,11 +315,11 @@ class Keyspace:
 
     def _delete(self, key: bytes, event: str) -> None:
         """Delete an existing key and commit that."""
-        if self._before_change is not None:
-            self._before_change(key)
+        if self._tap is not None:
+            self._tap(key)
         self._remove(key)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"DEL", key), (event, key))
 
     def _drop_if_empty(self, key: bytes, value: Any) -> bool:
@@ -340,12 +376,12 @@ class Keyspace:
 
     def _expire(self, key: bytes) -> None:
         self._delete(key, "expired")
-        self.ctx.stats.expired += 1
+        self._stats.expired += 1
 
     def _evict(self, key: bytes) -> None:
         """Delete an existing key to make room."""
         self._delete(key, "evicted")
-        self.ctx.stats.evicted += 1
+        self._stats.evicted += 1
 
     def next_due_ms(self) -> int | None:
         """When ``expire_due`` has something to look at, or None. O(1)."""
@@ -395,7 +431,7 @@ class Keyspace:
     def _clear(self) -> int:
         """Empty the database; how many keys went. The caller commits."""
         had = self._data
-        tap = self._before_change
+        tap = self._tap
         if tap is not None:
             self._before_change = None
             tap.cleared(had, self._expires)
@@ -407,7 +443,7 @@ class Keyspace:
         self._cold = None
         if self._access is not None:
             self._access.clear()
-        if self.live:
+        if self._live:
             for listener in self.ctx.listeners:
                 listener.on_clear(self.index, had)
         return len(had)
@@ -418,7 +454,7 @@ class Keyspace:
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
-        if self.live:
+        if self._live:
             for listener in self.ctx.listeners:
                 listener.on_swap(self.index, self._data, other.index, other._data)
 

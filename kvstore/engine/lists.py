@@ -84,12 +84,7 @@ class Lists(Keyspace):
                 else "wrong number of arguments for 'rpush' command"
             )
         found = self._data.get(key)
-        if (
-            not isinstance(found, List)
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if not isinstance(found, List) or key in self._expires or self._watched:
             found = self._write_as(key, List)  # else as it does, without the calls
         if found is None:
             if only_existing:
@@ -98,7 +93,7 @@ class Lists(Keyspace):
             self._create(key, found)
         found.push(elements, left, self.ctx.limits)
         self.dirty += len(elements)
-        if self.live:
+        if self._live:
             self.commit((b"LPUSH" if left else b"RPUSH", key, *elements), (_PUSH_EVENTS[left], key))
         length = len(found)
         if length > LONG and type(found) is List:
@@ -120,12 +115,7 @@ class Lists(Keyspace):
 
     def _pop(self, key: bytes, left: bool) -> bytes | None:
         found = self._data.get(key)
-        if (
-            not isinstance(found, List)
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if not isinstance(found, List) or key in self._expires or self._watched:
             found = self._write_as(key, List)  # else as it does, without the calls
         if found is None:
             return None
@@ -157,7 +147,7 @@ class Lists(Keyspace):
         elif found.quick and (length <= FAR or found.size != UNKNOWN):
             found.shrunk(self.ctx.limits)
         self.dirty += count
-        if self.live:
+        if self._live:
             word = _POP_WORDS[left]
             effect = (word, key) if count == 1 else (word, key, b"%d" % count)
             event = (_POP_EVENTS[left], key)
@@ -239,7 +229,7 @@ class Lists(Keyspace):
         found.counted(element, self.ctx.limits)
         found.shrunk(self.ctx.limits)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"LSET", key, b"%d" % at, element), ("lset", key))
         return True
 
@@ -263,7 +253,7 @@ class Lists(Keyspace):
         found.insert(at, element)
         found.counted(element, self.ctx.limits)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"LINSERT", key, place, pivot, element), ("linsert", key))
         return len(found)
 
@@ -285,7 +275,7 @@ class Lists(Keyspace):
         if not emptied:
             found.shrunk(self.ctx.limits)
         self.dirty += gone
-        if self.live:
+        if self._live:
             events = [("lrem", key), ("del", key)] if emptied else [("lrem", key)]
             self.commit((b"LREM", key, b"%d" % most, element), *events)
         return gone
@@ -312,7 +302,7 @@ class Lists(Keyspace):
         if not emptied:
             found.shrunk(self.ctx.limits)
         self.dirty += gone
-        if self.live:
+        if self._live:
             # Nothing to repeat when nothing went, but the key counts as touched.
             effect = (b"LTRIM", key, b"%d" % first, b"%d" % last) if gone else ()
             events = [("ltrim", key), ("del", key)] if emptied else [("ltrim", key)]
@@ -358,7 +348,7 @@ class Lists(Keyspace):
         else:
             found.shrunk(self.ctx.limits)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"LMOVE", source, target, _SIDE_WORDS[from_left], _SIDE_WORDS[to_left]), *events)
         return element
 

@@ -194,14 +194,14 @@ class NewerStrings(Strings):
         self.dirty += 1
         if deadline is not None and deadline <= now:
             self._remove(key)
-            if self.live:
+            if self._live:
                 self.commit((b"DEL", key), (event, key), ("del", key))
         elif deadline is not None:
-            if self.live:
+            if self._live:
                 timed = (b"SET", key, found.total, b"PXAT", b"%d" % deadline)
                 self.commit(timed, (event, key), ("expire", key))
             self._set_deadline(key, deadline)
-        elif self.live:
+        elif self._live:
             kept = () if persist else (b"KEEPTTL",)
             self.commit((b"SET", key, found.total, *kept), (event, key))
         return found.total, found.applied

@@ -82,7 +82,7 @@ class Serial(Keyspace):
         self._place(key, made, deadline)
         self.ctx.evictor.set_use(self, key, idle, counter)
         self.dirty += 1
-        if self.live:
+        if self._live:
             words = (b"RESTORE", key, b"%d" % (deadline or 0), payload, b"REPLACE", b"ABSTTL")
             self.commit(words, ("restore", key))
         return True

@@ -36,12 +36,7 @@ class Sets(Keyspace):
         key = name if type(name) is bytes else to_bytes(name)
         limits = self.ctx.limits
         found = self._data.get(key)
-        if (
-            type(found) is not Set
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if type(found) is not Set or key in self._expires or self._watched:
             found = self._write_as(key, Set)  # else as it does, without the calls
         if len(values) == 1:
             member = values[0] if type(values[0]) is bytes else to_bytes(values[0])
@@ -51,7 +46,7 @@ class Sets(Keyspace):
             if not found.put(member, limits):
                 return 0
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"SADD", key, member), ("sadd", key))
             return 1
         return self._sadd(key, [to_bytes(value) for value in values], found)
@@ -68,7 +63,7 @@ class Sets(Keyspace):
         new = [member for member in members if found.put(member, limits)]
         if new:
             self.dirty += len(new)
-            if self.live:
+            if self._live:
                 self.commit((b"SADD", key, *new), ("sadd", key))
         return len(new)
 
@@ -88,7 +83,7 @@ class Sets(Keyspace):
         """The end of every command that took these members: the key goes with the last one."""
         emptied = self._drop_if_empty(key, found)
         self.dirty += len(gone)
-        if not self.live:
+        if not self._live:
             return
         with self.ctx.unit():
             for at in range(0, len(gone), _SREM_BATCH):
@@ -139,7 +134,7 @@ class Sets(Keyspace):
             return False
         emptied = self._drop_if_empty(source, found)
         self.dirty += 1
-        if self.live:
+        if self._live:
             gone = [("srem", source), ("del", source)] if emptied else [("srem", source)]
             self.commit((b"SMOVE", source, target, member), *gone)
         if other is None:
@@ -147,7 +142,7 @@ class Sets(Keyspace):
             self._create(target, other)
         if other.put(member, self.ctx.limits):
             self.dirty += 1
-            if self.live:
+            if self._live:
                 # The other half of the effect above.
                 self.commit((), ("sadd", target))
         return True
@@ -188,7 +183,7 @@ class Sets(Keyspace):
         gone = found.listed()
         self._remove(key)
         self.dirty += len(gone)
-        if self.live:
+        if self._live:
             self.commit((b"DEL", key), ("spop", key), ("del", key))
         return gone
 
@@ -348,7 +343,7 @@ class Sets(Keyspace):
         else:
             return 0
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((command, target, *names), (event, target))
         return len(made)
 

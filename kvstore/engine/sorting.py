@@ -203,7 +203,7 @@ class Sorting(Keyspace):
             return 0
         self._overwrite(target, List.sized(elements, self.ctx.limits))
         self.dirty += len(elements)
-        if self.live:
+        if self._live:
             with self.ctx.unit():
                 if before is not None:
                     self.commit((b"DEL", target))

@@ -118,8 +118,8 @@ class _Confined:
 def _get(self: Any, name: KeyT) -> bytes | None:
     if type(name) is bytes and get_ident() == self._thread:
         value = self._own.get(name)
-        if type(value) is bytes and name not in self._expires and self._on_access is None:
-            self.ctx.stats.hits += 1
+        if type(value) is bytes and name not in self._expires and self._touch is None:
+            self._stats.hits += 1
             return value
     return Strings.get(self, name)
 
@@ -128,13 +128,7 @@ def _get(self: Any, name: KeyT) -> bytes | None:
 def _set(self: Any, name: KeyT, value: EncodableT, *args: Any, **kwargs: Any) -> bool | bytes | None:
     if not args and not kwargs and type(name) is bytes is type(value) and get_ident() == self._thread:
         own = self._own
-        if (
-            name in own
-            and name not in self._expires
-            and not self.live
-            and self._before_change is None
-            and self._on_access is None
-        ):
+        if name in own and name not in self._expires and not self._observed:
             own[name] = value
             self.dirty += 1
             return True

@@ -62,8 +62,8 @@ class StreamClaims(StreamGroups):
         group = None if stream is None else stream.groups.get(name)
         if stream is None or group is None:
             raise no_such_group(_NO_GROUP, key, name)
-        if to_change and self._before_change is not None:
-            self._before_change(key)
+        if to_change and self._tap is not None:
+            self._tap(key)
         return stream, group
 
     # -- looking -----------------------------------------------------------------------------------

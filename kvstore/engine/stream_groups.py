@@ -81,13 +81,13 @@ class StreamGroups(Streams):
         if stream is None:
             stream = Stream()
             self._create(key, stream)
-            if self.live:
+            if self._live:
                 self.commit((), ("touched", key))
         elif group in stream.groups:
             raise ResponseError("BUSYGROUP Consumer Group name already exists")
         stream.groups[group] = Group(start, read)
         self.dirty += 1
-        if self.live:
+        if self._live:
             counted = () if read == UNKNOWN else (b"ENTRIESREAD", b"%d" % read)
             made = (b"XGROUP", b"CREATE", key, group, format_id(start), b"MKSTREAM", *counted)
             self.commit(made, ("xgroup-create", key))
@@ -112,7 +112,7 @@ class StreamGroups(Streams):
 
     def _commit_position(self, key: bytes, name: bytes, group: Group, event: str) -> None:
         """Tell how far a group has come."""
-        if self.live:
+        if self._live:
             at = (format_id(group.last_id), b"ENTRIESREAD", b"%d" % group.entries_read)
             self.commit((b"XGROUP", b"SETID", key, name, *at), (event, key))
 
@@ -126,7 +126,7 @@ class StreamGroups(Streams):
         if stream.groups.pop(group, None) is None:
             return False
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"XGROUP", b"DESTROY", key, group), ("xgroup-destroy", key))
         return True
 
@@ -154,7 +154,7 @@ class StreamGroups(Streams):
         count = len(consumer.pending)
         consumer.forget()
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"XGROUP", b"DELCONSUMER", key, group_name, name_of), ("xgroup-delconsumer", key))
         return count
 
@@ -182,8 +182,8 @@ class StreamGroups(Streams):
         group = None if stream is None else stream.groups.get(name)
         if stream is None or group is None:
             return None
-        if self._before_change is not None:
-            self._before_change(key)
+        if self._tap is not None:
+            self._tap(key)
         return stream, group
 
     def _consumer(self, key: bytes, group_name: bytes, group: Group, name: bytes, now: int) -> Consumer:
@@ -194,7 +194,7 @@ class StreamGroups(Streams):
             return consumer
         consumer = group.consumers[name] = Consumer(name, now, NEVER)
         self.dirty += 1
-        if self.live:
+        if self._live:
             made = (b"XGROUP", b"CREATECONSUMER", key, group_name, name)
             self.commit(made, ("xgroup-createconsumer", key))
         return consumer
@@ -291,16 +291,16 @@ class StreamGroups(Streams):
         noack: bool,
     ) -> Entries:
         """Entries that no consumer of the group has got, for this one."""
-        entries: Entries = list(islice(stream.entries.items(next_id(group.last_id)), count or None))
-        ids = [id for id, _ in entries]
+        run = stream.entries.behind(group.last_id, count)
+        ids = list(run.ids(0, len(run)))
         if ids:
             stream.advance(group, ids)
         if ids and not noack:
-            group.deliver_all(ids, consumer, now)
+            group.deliver_all(run, consumer, now)
             consumer.active_ms = now
             self._commit_claim(key, group_name, group, consumer, ids, now, 1)
         self._commit_position(key, group_name, group, "")
-        return entries
+        return list(zip(ids, run.items, strict=True))
 
     def _history(
         self,
@@ -334,7 +334,7 @@ class StreamGroups(Streams):
         claimed: Iterable[tuple[ID, Pending]],
     ) -> None:
         """Tell what is pending of a consumer from now on: a command for each time and count."""
-        if not self.live:
+        if not self._live:
             return
         alike: dict[tuple[int, int], list[ID]] = {}
         for id, pending in claimed:
@@ -352,7 +352,7 @@ class StreamGroups(Streams):
         time: int,
         count: int,
     ) -> None:
-        if self.live:
+        if self._live:
             counted = (b"TIME", b"%d" % time, b"RETRYCOUNT", b"%d" % count, b"FORCE", b"JUSTID")
             words = (*map(format_id, ids), *counted, b"LASTID", format_id(group.last_id))
             self.commit((b"XCLAIM", key, group_name, consumer.name, b"0", *words), ("", key))
@@ -377,7 +377,7 @@ class StreamGroups(Streams):
 
     def _commit_gone(self, key: bytes, group_name: bytes, gone: Sequence[ID]) -> None:
         """Tell what is pending no more."""
-        if gone and self.live:
+        if gone and self._live:
             self.commit((b"XACK", key, group_name, *map(format_id, gone)), ("", key))
 
 

@@ -145,10 +145,10 @@ class Streams(Keyspace):
         stream.add(id, words)
         self.dirty += 1
         if trimming is not None and self._trim(stream, trimming):
-            if self.live:
+            if self._live:
                 left = (b"MAXLEN", b"=", b"%d" % len(stream))
                 self.commit((b"XADD", key, *left, format_id(id), *words), ("xadd", key), ("xtrim", key))
-        elif self.live:
+        elif self._live:
             self.commit((b"XADD", key, b"%d-%d" % id, *words), ("xadd", key))
         return id
 
@@ -189,7 +189,7 @@ class Streams(Keyspace):
         if max_deleted != FIRST_ID:
             stream.max_deleted_id = max_deleted
         self.dirty += 1
-        if self.live:
+        if self._live:
             counted: tuple[bytes, ...] = ()
             if entries_added is not None:
                 counted += (b"ENTRIESADDED", b"%d" % entries_added)
@@ -211,7 +211,7 @@ class Streams(Keyspace):
         gone = [id for id in list(map(parse_strict_id, ids)) if stream.delete(id)]
         if gone:
             self.dirty += len(gone)
-            if self.live:
+            if self._live:
                 self.commit((b"XDEL", key, *map(format_id, gone)), ("xdel", key))
         return len(gone)
 
@@ -245,7 +245,7 @@ class Streams(Keyspace):
         gone = 0 if stream is None else self._trim(stream, trimming)
         if gone:
             self.dirty += gone
-            if self.live:
+            if self._live:
                 self.commit((b"XTRIM", key, b"MAXLEN", b"=", b"%d" % len(stream or ())), ("xtrim", key))
         return gone
 

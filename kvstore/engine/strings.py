@@ -59,8 +59,8 @@ class Strings(Keyspace):
         """
         key = name if type(name) is bytes else to_bytes(name)
         value = self._data.get(key)
-        if type(value) is bytes and key not in self._expires and self._on_access is None:
-            self.ctx.stats.hits += 1  # as _read does, without the call
+        if type(value) is bytes and key not in self._expires and self._touch is None:
+            self._stats.hits += 1  # as _read does, without the call
             return value
         return self._read_as(key, bytes)
 
@@ -106,13 +106,7 @@ class Strings(Keyspace):
             and not (nx or xx or keepttl or get)
         ):
             # _put, without the call.
-            if (
-                key in self._data
-                and key not in self._expires
-                and not self.live
-                and self._before_change is None
-                and self._on_access is None
-            ):
+            if key in self._data and key not in self._expires and not self._observed:
                 self._data[key] = value
                 self.dirty += 1
                 return True
@@ -127,7 +121,7 @@ class Strings(Keyspace):
     def _put(self, key: bytes, value: bytes) -> bool:
         """SET without options; True."""
         data = self._data
-        if key in self._expires or self._before_change is not None or self._on_access is not None:
+        if key in self._expires or self._watched:
             self._write(key)
             self._clear_deadline(key)
         if key in data:
@@ -135,7 +129,7 @@ class Strings(Keyspace):
         else:
             self._create(key, value)
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"SET", key, value), ("set", key))
         return True
 
@@ -167,14 +161,14 @@ class Strings(Keyspace):
         if deadline is None:
             self._overwrite(key, value, keep_ttl=keep_ttl)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 effect = (b"SET", key, value, b"KEEPTTL") if keep_ttl else (b"SET", key, value)
                 self.commit(effect, ("set", key))
         elif deadline > now:
             self._overwrite(key, value, keep_ttl=True)
             self._set_deadline(key, deadline)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 timed = (b"SET", key, value, b"PXAT", b"%d" % deadline)
                 self.commit(timed, ("set", key), ("expire", key))
         elif key in self._data:
@@ -254,18 +248,18 @@ class Strings(Keyspace):
             if deadline <= now:
                 self._delete(key, "del")
                 return value
-            if self._before_change is not None:
-                self._before_change(key)
+            if self._tap is not None:
+                self._tap(key)
             self._set_deadline(key, deadline)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"PEXPIREAT", key, b"%d" % deadline), ("expire", key))
         elif persist and key in self._expires:
-            if self._before_change is not None:
-                self._before_change(key)
+            if self._tap is not None:
+                self._tap(key)
             self._clear_deadline(key)
             self.dirty += 1
-            if self.live:
+            if self._live:
                 self.commit((b"PERSIST", key), ("persist", key))
         return value
 
@@ -277,12 +271,12 @@ class Strings(Keyspace):
 
     def _mget(self, *keys: bytes) -> list[bytes | None]:
         data, expires, read = self._data, self._expires, self._read
-        plain = self._on_access is None
+        plain = self._touch is None
         values: list[bytes | None] = []
         for key in keys:
             value = data.get(key)
             if type(value) is bytes and plain and key not in expires:
-                self.ctx.stats.hits += 1  # as in get()
+                self._stats.hits += 1  # as in get()
             else:
                 value = read(key)
                 if type(value) is not bytes:
@@ -333,7 +327,7 @@ class Strings(Keyspace):
         for key in keys:
             self._write(key)
         events: list[tuple[str, bytes]] = []
-        live, self.live = self.live, False  # "new" is told below, in its place among the others
+        live, self.live = self._live, False  # "new" is told below, in its place among the others
         for key, value in zip(keys, words[1::2], strict=True):
             if live:
                 events += (("set", key),) if key in self._data else (("new", key), ("set", key))
@@ -346,9 +340,7 @@ class Strings(Keyspace):
     def _may_put(self, keys: list[bytes]) -> bool:
         """Whether nobody has to be asked or told when these keys get values, and none has a deadline."""
         return (
-            not self.live
-            and self._before_change is None
-            and self._on_access is None
+            not self._observed
             and (not self._expires or self._expires.keys().isdisjoint(keys))
             and (self._timed is None or self._timed.keys().isdisjoint(keys))
         )
@@ -372,7 +364,7 @@ class Strings(Keyspace):
             self._data[key] = new = b"".join((old, tail))  # a new object even where the tail is empty
             remember_encoding(new, "raw")
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"APPEND", key, tail), ("append", key))
         return length
 
@@ -425,7 +417,7 @@ class Strings(Keyspace):
             self._data[key] = new
         remember_encoding(new, "raw")
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"SETRANGE", key, b"%d" % at, piece), ("setrange", key))
         return len(new)
 
@@ -456,12 +448,7 @@ class Strings(Keyspace):
     def _add(self, key: bytes, step: int) -> int:
         data = self._data  # once: it may be a property that looks at the thread
         old = data.get(key)
-        if (
-            type(old) is not bytes
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if type(old) is not bytes or key in self._expires or self._watched:
             old = self._write(key)
         if old is None:
             total = step
@@ -480,7 +467,7 @@ class Strings(Keyspace):
         else:
             raise WrongTypeError
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"INCRBY", key, b"%d" % step), ("incrby", key))
         return total
 
@@ -501,7 +488,7 @@ class Strings(Keyspace):
             self._data[key] = total
         remember_encoding(total, "embstr")
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"SET", key, total, b"KEEPTTL"), ("incrbyfloat", key))
         return total
 

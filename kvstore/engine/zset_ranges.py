@@ -166,7 +166,7 @@ class SortedSetRanges(Keyspace):
             self._remove(dest)
             effect, event = (b"DEL", dest), "del"
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit(effect, (event, dest))
         return len(scores)
 
@@ -188,7 +188,7 @@ class SortedSetRanges(Keyspace):
         gone = len(zset.cut(start, stop))
         emptied = self._drop_if_empty(key, zset)
         self.dirty += gone
-        if self.live:
+        if self._live:
             if emptied:
                 self.commit((b"DEL", key), (event, key), ("del", key))
             else:
@@ -349,7 +349,7 @@ class SortedSetRanges(Keyspace):
     def _zremrangeby(self, by: int, event: str, name: KeyT, low: EncodableT, high: EncodableT) -> int:
         span = by, parse_bounds(by, low, high), False, 0, -1
         key = to_bytes(name)
-        effect = (event.upper().encode(), key, to_bytes(low), to_bytes(high)) if self.live else ()
+        effect = (event.upper().encode(), key, to_bytes(low), to_bytes(high)) if self._live else ()
         return self._zremrange(key, span, effect, event)
 
 

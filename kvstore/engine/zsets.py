@@ -94,12 +94,7 @@ class SortedSets(SortedSetAlgebra):
     def _zadd_one(self, key: bytes, score: float, member: bytes) -> int:
         """ZADD of one member without flags; 1 if it was added. The hot path of ``_zadd``."""
         zset = self._data.get(key)
-        if (
-            type(zset) is not ZSet
-            or key in self._expires
-            or self._before_change is not None
-            or self._on_access is not None
-        ):
+        if type(zset) is not ZSet or key in self._expires or self._watched:
             zset = self._write_as(key, ZSet)  # else as it does, without the calls
             if zset is None:
                 zset = ZSet()
@@ -125,7 +120,7 @@ class SortedSets(SortedSetAlgebra):
             zset.change(member, old, score)
             added = 0
         self.dirty += 1
-        if self.live:
+        if self._live:
             self.commit((b"ZADD", key, format_double(score), member), ("zadd", key))
         return added
 
@@ -144,7 +139,7 @@ class SortedSets(SortedSetAlgebra):
         longest = max([len(member) for member, _ in pairs])
         if len(pairs) > limits.zset_max_listpack_entries or longest > limits.zset_max_listpack_value:
             zset.wide = True
-        scores, live = zset.scores, self.live
+        scores, live = zset.scores, self._live
         added = touched = 0
         score: float | None = None
         effect = [b"ZADD", key]
@@ -179,7 +174,7 @@ class SortedSets(SortedSetAlgebra):
         """ZADD of these members to a key that does not exist; their number."""
         self._create(key, ZSet.sized(scores, self.ctx.limits))
         self.dirty += len(scores)
-        if self.live:
+        if self._live:
             effect = [b"ZADD", key]
             for member, score in scores.items():
                 effect += (format_double(score), member)
@@ -205,7 +200,7 @@ class SortedSets(SortedSetAlgebra):
         """The end of each removal of members, at least one: drop an emptied set, commit."""
         emptied = self._drop_if_empty(key, zset)
         self.dirty += count
-        if self.live:
+        if self._live:
             if emptied:
                 self.commit((b"DEL", key), (event, key), ("del", key))
             else:
@@ -236,7 +231,7 @@ class SortedSets(SortedSetAlgebra):
             popped = zset.cut(size - count, size) if highest else zset.cut(0, count)
             if highest:
                 popped.reverse()
-        if self.live:
+        if self._live:
             effect = (b"ZPOPMAX" if highest else b"ZPOPMIN", key, b"%d" % count)
             self._zremoved(key, zset, effect, "zpopmax" if highest else "zpopmin", count)
         else:

@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 
 from kvstore.engine.codec import PIECE_BYTES, PIECE_COUNT, Pieces, Reader, length_of, string_of
 from kvstore.engine.context import Effect, Limits
-from kvstore.engine.ids import FIRST_ID, ID, IdMap
+from kvstore.engine.ids import FIRST_ID, ID, Block, IdMap
 from kvstore.engine.types import Loader, Target, ValueType, register
 from kvstore.engine.types.payload import dump_payload
 from kvstore.engine.types.stream_layout import Layout, loaded_node
@@ -114,16 +114,16 @@ class Group:
             pending.consumer, pending.delivered_ms, pending.count = consumer, now_ms, count
         consumer.pending.put(id, pending)
 
-    def deliver_all(self, ids: Sequence[ID], consumer: Consumer, now_ms: int) -> None:
-        """``deliver`` for several, whose IDs ascend. O(log n) each, or O(1) where they are behind what is pending."""
+    def deliver_all(self, run: Block[Words], consumer: Consumer, now_ms: int) -> None:
+        """``deliver`` for several entries. O(log n) each, or O(1) where they are behind what is pending."""
         last = self.pending.last()
-        if last is not None and last >= ids[0]:
-            for id in ids:
+        if last is not None and last >= run.first():
+            for id in run.ids(0, len(run)):
                 self.deliver(id, consumer, now_ms)
             return
-        pending = [Pending(consumer, now_ms, 1) for _ in ids]
-        self.pending.extend(ids, pending)
-        consumer.pending.extend(ids, pending)
+        pending = Block(run.times, run.sequences, [Pending(consumer, now_ms, 1) for _ in run.items])
+        self.pending.extend(pending)
+        consumer.pending.extend(pending)
 
     def acknowledge(self, id: ID) -> bool:
         """Let an entry be pending no more; False if it was not. O(log n)."""
