@@ -288,26 +288,36 @@ class Reading:
         self.noack = False
         in_group = name == "XREADGROUP"
         has_group = False
-        words = Args(argv, 1)
-        while not words.take(b"STREAMS", more=1):
-            if words.take(b"BLOCK", more=1):
-                self.block = timeout_ms(words.next())
+        at, size = 1, len(argv)
+        while at < size:
+            word, left = argv[at].upper(), size - at - 1  # how many words follow
+            at += 1
+            if word == b"STREAMS" and left:
+                break
+            if word == b"BLOCK" and left:
+                self.block = timeout_ms(argv[at])
                 if self.block > INT64_MAX - now_ms:
                     raise err("timeout is out of range")
-            elif words.take(b"COUNT", more=1):
-                self.count = max(0, as_int(words.next()))
-            elif words.take(b"GROUP", more=2):
+                at += 1
+            elif word == b"COUNT" and left:
+                self.count = max(0, as_int(argv[at]))
+                at += 1
+            elif word == b"GROUP" and left > 1:
                 if not in_group:
                     raise _only_groups("GROUP")
-                self.group, self.consumer = words.next(), words.next()
+                self.group, self.consumer = argv[at : at + 2]
                 has_group = True
-            elif words.take(b"NOACK"):
+                at += 2
+            elif word == b"NOACK":
                 if not in_group:
                     raise _only_groups("NOACK")
                 self.noack = True
             else:
-                raise words.syntax_error()
-        if words.left % 2:
+                raise Args.syntax_error()
+        else:
+            raise Args.syntax_error()  # no streams
+        count, odd = divmod(size - at, 2)
+        if odd:
             symbol = ">" if in_group else "$"
             raise err(
                 f"Unbalanced '{name.lower()}' list of streams: for each stream key an ID or '{symbol}' must be "
@@ -315,9 +325,8 @@ class Reading:
             )
         if in_group and not has_group:
             raise err("Missing GROUP option for XREADGROUP")
-        count = words.left // 2
-        self.at = words.at + count  # where the IDs begin
-        self.keys, self.ids = argv[words.at : self.at], argv[self.at :]
+        self.at = at + count  # where the IDs begin
+        self.keys, self.ids = argv[at : self.at], argv[self.at :]
 
     def blocking(self, *, expects: bool) -> Block | None:
         """What the command answers where there is nothing to read."""
