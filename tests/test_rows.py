@@ -15,6 +15,9 @@ from kvstore.resp import encode_request
 _KEYS = st.sampled_from([b"string", b"list", b"none"])
 _WORDS = st.one_of(
     st.tuples(st.just(b"GET"), _KEYS),
+    st.tuples(st.just(b"SET"), _KEYS, st.sampled_from([b"x", b"long" * 700])),
+    st.tuples(st.just(b"SET"), st.just(b"string"), st.just(b"x"), st.just(b"PX"), st.just(b"1000")),
+    st.tuples(st.just(b"GET"), st.just(b"string")),
     st.tuples(st.just(b"INCR"), _KEYS),
     st.tuples(st.just(b"RPUSH"), _KEYS, st.just(b"1")),
     st.tuples(st.just(b"LPOP"), _KEYS),

@@ -278,6 +278,12 @@ class Hub:
 
     # -- listening to the store ----------------------------------------------------------------------
 
+    @property
+    def hears(self) -> bool:
+        """Whether changes are told to anybody but a log."""
+        listeners = self.ctx.listeners
+        return bool(listeners) and (self in listeners or self.tracking in listeners)
+
     def relisten(self) -> None:
         """Listen exactly while somebody wants to hear."""
         if self._watchers or self._blocked or self.notifications.wanted:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Argv = list[bytes]
 Body = Callable[["Session", Argv], Any]
 Run = Callable[["Session", Argv], Any]
+# Runs several requests of one command, of as many words each as it was registered with, of which nobody but a log
+# hears: the replies, perhaps several in one element. None: nothing has been done, run each.
+Row = Callable[["Session", list[Argv], Codec], list[Any] | None]
 
 
 class _NoReply:
@@ -142,6 +145,7 @@ class Command:
     getkeys: Callable[[Argv], list[int]] | None = None  # indexes of the keys where specs do not say
     tips: tuple[str, ...] = ()
     compile_with: Callable[[Command, Codec], Run] | None = None
+    row: tuple[int, Row] | None = None  # the number of words, and what runs several of so many
     _runs: dict[Codec, Run] = field(default_factory=dict)
 
     @property
@@ -313,10 +317,11 @@ class Family:
         since: str = "1.0.0",
         categories: str = "",
         tips: tuple[str, ...] = (),
+        row: tuple[int, Row] | None = None,
     ) -> Command:
         """Bind a command whose words after the name are the method's positional arguments."""
         command = self._add(name, arity, flags, keys, _method_body(method), kind, since, categories, tips)
-        command.method = method
+        command.method, command.row = method, row
         return command
 
     def command(
@@ -333,6 +338,7 @@ class Family:
         tips: tuple[str, ...] = (),
         method: Callable[..., Any] | None = None,
         compile_with: Callable[[Command, Codec], Run] | None = None,
+        row: tuple[int, Row] | None = None,
     ) -> Callable[[Body], Body]:
         """Decorator for a handler ``(session, argv) -> value of the kind``.
 
@@ -344,6 +350,7 @@ class Family:
             command = self._add(name, arity, flags, keys, body, kind, since, categories, tips)
             command.getkeys = getkeys
             command.compile_with = compile_with
+            command.row = row
             if method is not None and body.__doc__ is None:
                 body.__doc__ = method.__doc__
             return body

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kvstore.commands.kinds import RESP2, RESP3, TREE2, TREE3, Codec
 from kvstore.commands.registry import NO_REPLY, Argv, Block, Command, CommandRejected, Postponed
+from kvstore.commands.rows import run_row
 from kvstore.commands.tables import MULTI, NOAUTH, NORMAL, SUBSCRIBED, Entry, Table, UnknownCommand
 from kvstore.commands.tracking import ends_caching
 from kvstore.errors import StoreError
@@ -285,8 +286,14 @@ class Session:
         hub.current = self
         slow_nanos = hub.slow_nanos
         pending = iter(requests)
-        if len(requests) >= _LEAST_ROW and slow_nanos >= _LEAST_SHARED and requests[0][0] == requests[-1][0]:
-            self._run_row(requests, pending)
+        if (
+            len(requests) >= _LEAST_ROW
+            and slow_nanos >= _LEAST_SHARED
+            and requests[0][0] == requests[-1][0]
+            and run_row(self, requests, pending)
+        ):
+            hub.current = None
+            return
         started = perf_counter_ns()
         for argv in pending:
             entry: Entry | None = None
@@ -337,45 +344,6 @@ class Session:
             self.command = entry.command
             reply(entry.queued)
         return None
-
-    def _run_row(self, requests: list[Argv], pending: Iterator[Argv]) -> None:
-        """Run what ``pending`` gives of the requests as one row, if all are brief ones of one command: with one
-        look at the table and at the clock, each counting as the mean of them. The rest is left in ``pending``.
-        """
-        table, name = self.table, requests[0][0]
-        entry = table.get(name)
-        if (
-            entry is None
-            or max(map(len, requests)) > entry.brief
-            or [argv[0] for argv in requests].count(name) != len(requests)
-        ):
-            return
-        hub = self.hub
-        self.command, run = entry.command, entry.run
-        calls = 0
-        started = perf_counter_ns()
-        for argv in pending:
-            try:
-                reply = run(self, argv)
-            except Exception as error:
-                reply = self.failed(error, entry, argv, perf_counter_ns())
-            else:
-                calls += 1
-            if reply is not NO_REPLY:
-                put = self.reply
-                put(reply)
-            if hub.pending:
-                hub.drain()
-            if self.stopped or self.table is not table:
-                break
-        took = perf_counter_ns() - started
-        stats = entry.stats
-        stats.buckets[(took // (calls or 1)).bit_length()] += calls
-        stats.nanos += took
-        if took >= hub.slow_nanos:
-            hub.was_slow(self, argv, took)
-        if self.stopped:
-            self.backlog.extend(pending)
 
     def call(self, argv: Argv) -> Any:
         """Run one request of a client in this process, and all that follows from it; the reply."""

@@ -28,6 +28,7 @@ from kvstore.engine.ttl import EXPIRY_OPTIONS, Expiry
 from kvstore.errors import err
 from kvstore.numbers import as_int
 from kvstore.resp import OK as OK_STATUS
+from kvstore.resp import encode_bulks
 
 if TYPE_CHECKING:
     from kvstore.commands.session import Session
@@ -38,7 +39,15 @@ bind = family.bind
 _WRITE = "write denyoom"
 _WRITE_FAST = "write denyoom fast"
 
-bind("GET", 2, "readonly fast", KEY_READ, Database.get, BULK)
+
+def _get_row(session: Session, requests: list[Argv], codec: Codec) -> list[Any] | None:
+    values = session.db._get_all([argv[1] for argv in requests])
+    if values is None or not codec.on_wire:
+        return values
+    return [encode_bulks(b"", values)[2:]]  # without the line end of a head that is none
+
+
+bind("GET", 2, "readonly fast", KEY_READ, Database.get, BULK, row=(2, _get_row))
 bind("STRLEN", 2, "readonly fast", KEY_LOOK, Database.strlen, INT, since="2.2.0")
 bind("GETRANGE", 4, "readonly", KEY_READ, Database.getrange, BULK, since="2.4.0")
 bind("SUBSTR", 4, "readonly", KEY_READ, Database.substr, BULK)
@@ -61,6 +70,13 @@ bind("INCRBYFLOAT", 3, _WRITE_FAST, KEY_ACCESS_UPDATE, Database._incrbyfloat, BU
 
 
 COMPARISONS = (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE")
+
+
+def _set_row(session: Session, requests: list[Argv], codec: Codec) -> list[Any] | None:
+    if not session.db._put_all([argv[1] for argv in requests], [argv[2] for argv in requests]):
+        return None
+    count = len(requests)
+    return [codec.ok * count] if codec.on_wire else [codec.ok] * count
 
 
 def _compile_set(command: Command, codec: Codec) -> Run:
@@ -86,6 +102,7 @@ def _compile_set(command: Command, codec: Codec) -> Run:
     keys_at(1, 1, 1, "RW ACCESS UPDATE VARIABLE_FLAGS"),
     kind=TREE,
     compile_with=_compile_set,
+    row=(3, _set_row),
     method=Database.set,
 )
 def set_(session: Session, argv: Argv) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.acl.selector import REASONS
 from kvstore.commands.kinds import Codec
-from kvstore.commands.registry import Argv, Command, CommandRejected, Run
+from kvstore.commands.registry import Argv, Command, CommandRejected, Row, Run
 from kvstore.commands.slots import checking_slots, keeping_to_node
 from kvstore.commands.tracking import ends_caching, reader_of
 from kvstore.errors import OutOfMemoryError, StoreError, err
@@ -102,6 +102,10 @@ class CommandStats:
         return sum(self.buckets)
 
 
+def _no_row(session: Session, requests: list[Argv], codec: Codec) -> None:
+    return None
+
+
 class QueuedStats(CommandStats):
     """For a command that is only queued: that is no call, but a refusal counts."""
 
@@ -125,16 +129,18 @@ class Entry:
     """A command in a table: how to run it there, and where its statistics are kept.
 
     ``brief``: a request of up to that many words cannot take long, whatever the data. ``queued``: what is answered
-    to a request that has the right number of words, and only has to be queued; None: run it. ``special``: a script has
-    to ask whether it may run it.
+    to a request that has the right number of words, and only has to be queued; None: run it. ``row``: runs several
+    requests of one of the sizes at once. ``special``: a script has to ask whether it may run it.
     """
 
-    __slots__ = ("arity", "brief", "command", "queued", "run", "special", "stats")
+    __slots__ = ("arity", "brief", "command", "queued", "row", "row_sizes", "run", "special", "stats")
 
     def __init__(self, command: Command, run: Run, stats: CommandStats):
         self.command = command
         self.arity = command.arity
         self.queued: Any = None
+        self.row: Row = _no_row
+        self.row_sizes: set[int] = set()
         self.special = bool(command.subcommands) or "noscript" in command.flags
         self.brief = _BRIEF.get(command.name, 0)
         self.run = run
@@ -177,6 +183,9 @@ class Table(dict[bytes, Entry]):
             entry.run = _dispatch_or_self(self, entry, self._wrapped(command))
         else:
             entry.run = self._wrapped(command)
+            if command.row is not None and entry.run is command.compile(self.codec):
+                size, entry.row = command.row
+                entry.row_sizes = {size}
             if isinstance(entry.run, Queueing) and "no_multi" not in command.flags:
                 entry.queued = self.codec.queued
         return entry

@@ -91,11 +91,10 @@ class Lists(Keyspace):
                 return 0
             found = List()
             self._create(key, found)
-        found.push(elements, left, self.ctx.limits)
+        length = found.push(elements, left, self.ctx.limits)
         self.dirty += len(elements)
         if self._live:
             self.commit((b"LPUSH" if left else b"RPUSH", key, *elements), (_PUSH_EVENTS[left], key))
-        length = len(found)
         if length > LONG and type(found) is List:
             found.lengthen()
         return length

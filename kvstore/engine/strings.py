@@ -31,6 +31,7 @@ from kvstore.numbers import INT64_MAX, INT64_MIN, as_int, incr_long_double, pars
 
 TOO_LONG = "string exceeds maximum allowed size (proto-max-bulk-len)"
 _ZERO = ord("0")
+_STRINGS = {bytes}
 _CELL_BYTES = 4  # of the server's table for LCS, whose size it limits
 
 
@@ -311,18 +312,34 @@ class Strings(Keyspace):
         self._set_many(words)
         return True
 
+    def _get_all(self, keys: list[bytes]) -> list[bytes] | None:
+        """The values of the keys, where all of them are there and nobody has to be asked or told. O(n)."""
+        if self._touch is not None or (self._expires and not self._expires.keys().isdisjoint(keys)):
+            return None
+        values = list(map(self._data.get, keys))
+        if set(map(type, values)) != _STRINGS:
+            return None
+        self._stats.hits += len(values)
+        return values  # type: ignore[return-value]
+
+    def _put_all(self, keys: list[bytes], values: list[bytes]) -> bool:
+        """Set each key to its value, if nobody has to be asked or told. O(n)."""
+        if not self._may_put(keys):
+            return False
+        data, order = self._data, self._order
+        if order is None:
+            data.update(zip(keys, values, strict=True))
+        else:
+            for key, value in zip(keys, values, strict=True):
+                if key not in data:
+                    order.added(key)
+                data[key] = value
+        self.dirty += len(keys)
+        return True
+
     def _set_many(self, words: list[bytes]) -> None:
         keys = words[::2]
-        if self._may_put(keys):
-            data, order = self._data, self._order
-            if order is None:
-                data.update(zip(keys, words[1::2], strict=True))
-            else:
-                for key, value in zip(keys, words[1::2], strict=True):
-                    if key not in data:
-                        order.added(key)
-                    data[key] = value
-            self.dirty += len(keys)
+        if self._put_all(keys, words[1::2]):
             return
         for key in keys:
             self._write(key)

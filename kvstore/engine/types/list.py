@@ -137,8 +137,8 @@ class List(deque[bytes]):
         if self.size + sum(map(len, elements)) > most_bytes or len(self) + count > most:
             self.quick = True
 
-    def push(self, elements: tuple[bytes, ...], left: bool, limits: Limits) -> None:
-        """Put elements at a side, one after the other. O(elements)."""
+    def push(self, elements: tuple[bytes, ...], left: bool, limits: Limits) -> int:
+        """Put elements at a side, one after the other; the new length. O(elements)."""
         if not self.quick:
             self.grow(elements, len(elements), limits)
         if left:
@@ -149,6 +149,7 @@ class List(deque[bytes]):
             self.size = (
                 UNKNOWN if self.quick and self._is_far(limits) else self.size + sum(map(entry_size, elements))
             )
+        return len(self)
 
     def counted(self, element: bytes, limits: Limits) -> None:
         """An element came."""
@@ -310,6 +311,19 @@ class LongList(List):
         return isinstance(element, bytes) and self.count(element) > 0
 
     # -- the ends ----------------------------------------------------------------------------------
+
+    def push(self, elements: tuple[bytes, ...], left: bool, limits: Limits) -> int:
+        if not self.quick or self.size != UNKNOWN:
+            return super().push(elements, left, limits)
+        rest = self.rest
+        tail = rest.tail
+        if left:
+            deque.extendleft(self, elements)
+        else:
+            tail.extend(elements)
+        if len(tail) >= 2 * BLOCK or _length(self) >= 2 * BLOCK:
+            self._fold()
+        return _length(self) + rest.count + len(tail)
 
     def append(self, element: bytes) -> None:
         tail = self.rest.tail
