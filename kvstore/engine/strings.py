@@ -10,8 +10,10 @@ Must not know: argv, replies, sessions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
+from kvstore.engine.context import Event
 from kvstore.engine.keyspace import EncodableT, Keyspace, KeyT, to_bytes
 from kvstore.engine.lcs import Run, lcs_bytes, lcs_length, lcs_runs
 from kvstore.engine.ttl import (
@@ -323,10 +325,11 @@ class Strings(Keyspace):
         return values  # type: ignore[return-value]
 
     def _put_all(self, keys: list[bytes], values: list[bytes]) -> bool:
-        """Set each key to its value, if nobody has to be asked or told. O(n)."""
+        """Set each key to its value, as one change, if nobody has to be asked. O(n)."""
         if not self._may_put(keys):
             return False
         data, order = self._data, self._order
+        events = self._events_of_sets(keys) if self._live else ()
         if order is None:
             data.update(zip(keys, values, strict=True))
         else:
@@ -335,7 +338,24 @@ class Strings(Keyspace):
                     order.added(key)
                 data[key] = value
         self.dirty += len(keys)
+        if events:
+            words = [b""] * (2 * len(keys))
+            words[::2], words[1::2] = keys, values
+            self.commit((b"MSET", *words), *events)
         return True
+
+    def _events_of_sets(self, keys: list[bytes]) -> list[Event]:
+        """What to tell of keys that are about to be set, one after the other."""
+        new = set(keys).difference(self._data)
+        if not new:
+            return list(zip(repeat("set"), keys, strict=False))
+        events: list[Event] = []
+        for key in keys:
+            if key in new:
+                new.discard(key)
+                events.append(("new", key))
+            events.append(("set", key))
+        return events
 
     def _set_many(self, words: list[bytes]) -> None:
         keys = words[::2]
@@ -355,9 +375,9 @@ class Strings(Keyspace):
             self.commit((b"MSET", *words), *events)
 
     def _may_put(self, keys: list[bytes]) -> bool:
-        """Whether nobody has to be asked or told when these keys get values, and none has a deadline."""
+        """Whether nobody has to be asked when these keys get values, and none has a deadline."""
         return (
-            not self._observed
+            not self._watched
             and (not self._expires or self._expires.keys().isdisjoint(keys))
             and (self._timed is None or self._timed.keys().isdisjoint(keys))
         )
