@@ -281,7 +281,10 @@ _MAX_WORDS = 2**31 - 1
 _LARGE_COUNT = re.compile(rb"\n[*~>%|][0-9]{6}").search
 _UNAUTHENTICATED_WORDS = 10
 _UNAUTHENTICATED_BULK = 16384
-_ONLY_BYTES = {bytes}
+_ONLY_LISTS = {list}
+_LINE_FEED: Final = 0x0A  # a number is found in bytes far sooner than other bytes are
+_DOLLAR: Final = 0x24
+_TILDE: Final = 0x7E
 _COUNTS: Final = [b"*%d" % n for n in range(SHORT_CHUNK)]
 
 _SPACES: Final = re.compile(rb"[ \t-\r]*")
@@ -390,6 +393,25 @@ def split_request(data: bytes) -> list[bytes] | None:
     return None
 
 
+def _has_only_bulks(data: bytes, words: list[bytes], requests: int) -> bool:
+    """Whether the bytes are so many requests of bulks, and nothing else, which a parser of replies made words of. O(data).
+
+    Other kinds of elements become bytes, too. A bulk has two line ends, others have one or two; a request has one
+    more. And a bulk is all that puts a ``$`` at the beginning of a line. What words have of either is taken off: as
+    words may begin with it, each is looked at behind a line end. A set is a list like a request, so that a line that
+    could begin one is refused. Raises TypeError for a word that is none.
+    """
+    if data.find(_TILDE) >= 0 and data.find(b"\n~") >= 0:
+        return False
+    joined = b"".join(words)
+    lines, marks = 2 * len(words) + requests, len(words)
+    if joined.find(_LINE_FEED) >= 0 or joined.find(_DOLLAR) >= 0:
+        joined = b"\n" + b"\n".join(words)
+        lines += joined.count(b"\n") - len(words)
+        marks += joined.count(b"\n$")
+    return data.count(b"\n") == lines and data.count(b"\n$") == marks
+
+
 class RequestParser:
     """Bytes of one client in, requests (lists of words) out.
 
@@ -468,12 +490,8 @@ class RequestParser:
         return self.parse_buffer() if self._authenticated else self.parse_buffer(1)
 
     def _parse_fast(self, data: bytes) -> list[list[bytes]] | None:
-        """By hiredis; None when the chunk is not whole requests of plain bulks without line ends.
-
-        Large counts are refused before hiredis sees them, as it reserves what they promise. Each word of
-        a request takes two line ends and its count one, so that equal numbers show that everything was
-        used up and nothing but bulks was there.
-        """
+        """By hiredis; None when the chunk is not whole requests of bulks. Large counts are refused before hiredis
+        sees them, as it reserves what they promise."""
         if (data[2] != 0x0D and data.find(b"\r", 3, 7) < 0) or _LARGE_COUNT(data) is not None:
             return None
         reader = self._reader
@@ -483,16 +501,12 @@ class RequestParser:
             reader.feed(data)
             words = reader.gets()
             if words and not reader.has_data():
-                for word in words:
-                    if word.__class__ is not bytes:
-                        raise TypeError
-                if 2 * len(words) + 1 == data.count(b"\r\n"):
+                if _has_only_bulks(data, words, 1):
                     return [words]
             elif words is not False:
                 requests = [words, *iter(reader.gets, False)]
-                if set(map(type, chain.from_iterable(requests))) <= _ONLY_BYTES and 2 * sum(
-                    map(len, requests)
-                ) + len(requests) == data.count(b"\r\n"):
+                words = list(chain.from_iterable(requests))
+                if set(map(type, requests)) == _ONLY_LISTS and _has_only_bulks(data, words, len(requests)):
                     return requests if all(requests) else [words for words in requests if words]
         except (hiredis.ProtocolError, TypeError, MemoryError):
             pass

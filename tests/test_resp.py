@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kvstore import resp
 from kvstore.resp import RequestParser, encode2, encode3, split_words
 from tests.rawclient import encode
+from tests.seeds import new_seed
 from tests.servers import Server
 
 Outcome = tuple[list[list[bytes]], str | None]
@@ -99,6 +100,43 @@ def test_no_bytes_make_the_parser_fail_or_see_more_than_the_careful_one(data: by
     expected = careful(data)
     assert fed([data]) == expected
     assert fed(cut(data, at)) == expected
+
+
+# Words that look like frames, and elements of RESP that servers do not take for words, though parsers of replies do.
+_PIECES = [b"\r\n", b"$", b"\n", b"*", b"+", b"~", b"a", b"txt:", b"3", b"\r", b"$3\r\n"]
+_NO_BULKS = [
+    b"+GET",
+    b"=7\r\ntxt:abc",
+    b":5",
+    b"(123",
+    b"_",
+    b"-ERR",
+    b"*1\r\n$1\r\na",
+    b"#t",
+    b",1.5",
+    b"$-1",
+]
+
+
+def test_what_is_no_bulk_is_refused_however_the_words_beside_it_look(heavy: bool) -> None:
+    rng = random.Random(new_seed())
+
+    def element() -> bytes:
+        if rng.random() < 0.1:
+            return rng.choice(_NO_BULKS) + b"\r\n"
+        word = b"".join(rng.choice(_PIECES) for _ in range(rng.randrange(4)))
+        return b"$%d\r\n%b\r\n" % (len(word), word)
+
+    def request() -> bytes:
+        size = rng.randrange(4)
+        mark = rng.choice(b"*" * 60 + b">~")
+        return b"%c%d\r\n" % (mark, size) + b"".join(element() for _ in range(size))
+
+    # The bytes of one that was found: what a status lacks of lines, a word has.
+    assert fed([b"*2\r\n+GET\r\n$2\r\n\r\n\r\n" * 4]) == ([], "expected '$', got '+'")
+    for _ in range(200_000 if heavy else 4000):
+        data = b"".join(request() for _ in range(rng.choice((1, 2, 5))))
+        assert fed([data]) == careful(data)
 
 
 def test_large_random_streams_parse_in_any_pieces() -> None:
