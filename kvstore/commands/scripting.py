@@ -206,7 +206,11 @@ class Scripting:
         except Exception as error:
             reply = session.failed(error, entry, argv, started)
         else:
-            session.count(entry, argv, perf_counter_ns() - started)
+            took, stats = perf_counter_ns() - started, entry.stats
+            stats.buckets[took.bit_length()] += 1
+            stats.nanos += took
+            if took >= self._hub.slow_nanos:
+                self._hub.was_slow(session, argv, took)
         if not self.wrote and "write" in session.command.flags:
             self._note_write(reply)
         return reply

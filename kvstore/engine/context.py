@@ -158,11 +158,13 @@ class Unit:
 
     def __enter__(self) -> None:
         ctx = self._ctx
-        self._before = ctx.frozen
-        ctx.frozen = ctx.now()
-        self._outermost = not ctx.units
-        ctx.units += 1
-        if self._outermost:
+        before = self._before = ctx.frozen
+        if before is None:
+            ctx.frozen = ctx.clock.now_ms()
+        units = ctx.units
+        self._outermost = not units
+        ctx.units = units + 1
+        if not units and ctx.listeners:
             for listener in ctx.listeners:
                 listener.on_unit(True)
 
@@ -170,7 +172,7 @@ class Unit:
         ctx = self._ctx
         ctx.units -= 1
         ctx.frozen = self._before
-        if self._outermost:
+        if self._outermost and ctx.listeners:
             for listener in ctx.listeners:
                 listener.on_unit(False)
 
